@@ -1,0 +1,300 @@
+/**
+ * What every transport of tmux has to do, as one suite: run it with a layer that gives the transport and a fixture on a
+ * fresh socket.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { Context, Effect, type Layer } from "effect"
+import { Target, Tmux, type TmuxError } from "../src/index.ts"
+
+/** A socket of the test's own, and what happens to sessions without being asked of the transport. */
+export class Fixture extends Context.Service<Fixture, {
+  readonly socket: Target.SocketPath
+  /** The path of a script that runs until its session ends. */
+  readonly script: string
+  readonly rename: (target: Target.Target, name: string) => Effect.Effect<void>
+  readonly endServer: Effect.Effect<void>
+}>()("@slipway/tmux/test/Fixture") {}
+
+export const named = (name: string) => Target.name(Target.SessionName.make(name))
+
+export const sessionName = (name: string) => Target.SessionName.make(name)
+
+const hasTag = <E extends { readonly _tag: string }, Tag extends string>(
+  error: E,
+  tag: Tag
+): error is Extract<E, { readonly _tag: Tag }> => error._tag === tag
+
+/** Fails unless the effect fails with this tag. */
+export const failsWith = <A, E extends { readonly _tag: string }, R, Tag extends E["_tag"]>(
+  self: Effect.Effect<A, E, R>,
+  tag: Tag
+): Effect.Effect<Extract<E, { readonly _tag: Tag }>, A, R> =>
+  Effect.map(
+    Effect.flip(self),
+    (error) => hasTag(error, tag) ? error : assert.fail(`failed with ${error._tag} in place of ${tag}`)
+  )
+
+export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
+  const test = <A, E>(
+    title: string,
+    body: (fixture: Fixture["Service"], tmux: Tmux["Service"]) => Effect.Effect<A, E>
+  ) =>
+    it.live(title, () =>
+      Effect.gen(function*() {
+        return yield* body(yield* Fixture, yield* Tmux)
+      }).pipe(Effect.provide(layer)))
+
+  describe(`${name} keeps the contract`, () => {
+    test(
+      "a new session is listed, found by name and by id, and bears its environment",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const made = yield* server.newSession({ name: sessionName("one"), environment: { SLIPWAY_A: "1" }, script })
+          assert.strictEqual(made.name, "one")
+          assert.match(made.id, /^\$[0-9]+$/)
+          assert.isAbove(made.serverPid, 1)
+          assert.isAbove(made.panePid, 1)
+          const id = Target.id(made.id, made.serverPid)
+          assert.deepStrictEqual(yield* server.sessions, [made])
+          assert.deepStrictEqual(yield* server.session(named("one")), made)
+          assert.deepStrictEqual(yield* server.session(id), made)
+          assert.deepStrictEqual(yield* server.environment(named("one")), { SLIPWAY_A: "1" })
+          assert.deepStrictEqual(yield* server.environment(id), { SLIPWAY_A: "1" })
+        })
+    )
+
+    test(
+      "values of the environment come back as they were given",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const environment = {
+            A: `q"u'o\`te`,
+            B: "back\\slash",
+            C: "",
+            D: "a b;c",
+            E: "k=v",
+            F: "é→x",
+            G: "-x",
+            H: "~"
+          }
+          yield* server.newSession({ name: sessionName("one"), environment, script })
+          assert.deepStrictEqual(yield* server.environment(named("one")), environment)
+          assert.deepStrictEqual((yield* server.environments).map((each) => each.environment), [environment])
+        })
+    )
+
+    test("all environments are told in one answer", ({ script, socket }, tmux) =>
+      Effect.gen(function*() {
+        const server = tmux.server(socket)
+        const one = yield* server.newSession({ name: sessionName("one"), environment: { MARK: "1" }, script })
+        const two = yield* server.newSession({ name: sessionName("two"), environment: { MARK: "2" }, script })
+        assert.sameDeepMembers([...yield* server.environments], [
+          { session: one, environment: { MARK: "1" } },
+          { session: two, environment: { MARK: "2" } }
+        ])
+      }))
+
+    test(
+      "a killed session is gone, and the empty server still answers",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          yield* server.killSession(named("one"))
+          assert.deepStrictEqual(yield* server.sessions, [])
+          assert.deepStrictEqual(yield* server.environments, [])
+          for (
+            const operation of [
+              server.session(named("one")),
+              server.environment(named("one")),
+              server.killSession(named("one"))
+            ]
+          ) {
+            const error = yield* failsWith<unknown, TmuxError, never, "TmuxNoSuchSession">(
+              operation,
+              "TmuxNoSuchSession"
+            )
+            assert.strictEqual(error.target, "one")
+          }
+        })
+    )
+
+    test(
+      "a name that is taken is refused, and the first session stays",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const first = yield* server.newSession({ name: sessionName("one"), environment: { N: "1" }, script })
+          const again = server.newSession({ name: sessionName("one"), environment: { N: "2" }, script })
+          assert.strictEqual((yield* failsWith(again, "TmuxDuplicateSession")).name, "one")
+          assert.deepStrictEqual(yield* server.environments, [{ session: first, environment: { N: "1" } }])
+        })
+    )
+
+    test(
+      "a name stands for itself alone, never for a name that it begins",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const made = yield* server.newSession({ name: sessionName("ab"), environment: {}, script })
+          yield* failsWith(server.session(named("a")), "TmuxNoSuchSession")
+          yield* failsWith(server.environment(named("a")), "TmuxNoSuchSession")
+          yield* failsWith(server.killSession(named("a")), "TmuxNoSuchSession")
+          assert.deepStrictEqual(yield* server.sessions, [made])
+        })
+    )
+
+    test(
+      "without a server every question fails with TmuxNoServer, and none starts one",
+      ({ socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const questions: ReadonlyArray<Effect.Effect<unknown, TmuxError>> = [
+            server.sessions,
+            server.session(named("one")),
+            server.environment(named("one")),
+            server.environments,
+            server.killSession(named("one")),
+            server.killSession(Target.id(Target.SessionId.make("$0"), 4_000_000))
+          ]
+          for (const question of [...questions, ...questions]) {
+            assert.strictEqual((yield* failsWith(question, "TmuxNoServer")).socket, socket)
+          }
+        })
+    )
+
+    test(
+      "after the end of the server its sessions are not taken for living",
+      ({ endServer, script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          yield* endServer
+          yield* failsWith(server.sessions, "TmuxNoServer")
+          yield* failsWith(server.environments, "TmuxNoServer")
+        })
+    )
+
+    test(
+      "an id of an earlier server never reaches a session of its successor",
+      (fixture, tmux) =>
+        Effect.gen(function*() {
+          const { endServer, script, socket } = fixture
+          const server = tmux.server(socket)
+          const first = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          yield* endServer
+          const second = yield* server.newSession({ name: sessionName("two"), environment: {}, script })
+          assert.strictEqual(second.id, first.id, "the successor reuses the id")
+          assert.notStrictEqual(second.serverPid, first.serverPid)
+          const stale = Target.id(first.id, first.serverPid)
+          yield* failsWith(server.session(stale), "TmuxNoSuchSession")
+          yield* failsWith(server.environment(stale), "TmuxNoSuchSession")
+          yield* failsWith(server.killSession(stale), "TmuxNoSuchSession")
+          assert.deepStrictEqual(yield* server.sessions, [second])
+          yield* server.killSession(Target.id(second.id, second.serverPid))
+          yield* failsWith(server.killSession(Target.id(second.id, second.serverPid)), "TmuxNoSuchSession")
+        })
+    )
+
+    test(
+      "a renamed session is found by its id and by its marker, and not by its old name",
+      (fixture, tmux) =>
+        Effect.gen(function*() {
+          const { rename, script, socket } = fixture
+          const server = tmux.server(socket)
+          const made = yield* server.newSession({ name: sessionName("one"), environment: { MARK: "m" }, script })
+          const id = Target.id(made.id, made.serverPid)
+          yield* rename(id, "odd é name, {of} \"its\" 'own' = %H ; end")
+          const renamed = yield* server.session(id)
+          assert.notStrictEqual(renamed.name, "one")
+          assert.deepStrictEqual(yield* server.environments, [{ session: renamed, environment: { MARK: "m" } }])
+          yield* failsWith(server.session(named("one")), "TmuxNoSuchSession")
+          yield* failsWith(server.killSession(named("one")), "TmuxNoSuchSession")
+          yield* server.killSession(id)
+          assert.deepStrictEqual(yield* server.sessions, [])
+        })
+    )
+
+    test(
+      "arguments that tmux would interpret are refused before anything is made",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const good = { name: sessionName("one"), environment: {}, script }
+          const hostile = ["#(id)", "a$HOME", "a\nb", "end;", "\u0000", "tab\t"]
+          for (const text of ["", "a.b", "a:b", "=a", "é", "a".repeat(129), ...hostile]) {
+            // oxlint-disable-next-line no-unsafe-type-assertion
+            const name = text as Target.SessionName
+            assert.strictEqual(
+              (yield* failsWith(server.newSession({ ...good, name }), "TmuxRefusedArgument")).argument,
+              "name"
+            )
+            for (const target of [Target.name(name)]) {
+              yield* failsWith(server.session(target), "TmuxRefusedArgument")
+              yield* failsWith(server.environment(target), "TmuxRefusedArgument")
+              yield* failsWith(server.killSession(target), "TmuxRefusedArgument")
+            }
+          }
+          for (const text of hostile) {
+            const refused = yield* failsWith(
+              server.newSession({ ...good, environment: { SECRET: `hunter2${text}` } }),
+              "TmuxRefusedArgument"
+            )
+            assert.strictEqual(refused.argument, "environment")
+            assert.notInclude(refused.message, "hunter2")
+            yield* failsWith(server.newSession({ ...good, script: `/tmp/${text}` }), "TmuxRefusedArgument")
+            // oxlint-disable-next-line no-unsafe-type-assertion
+            const elsewhere = tmux.server(`/tmp/${text}` as Target.SocketPath)
+            yield* failsWith(elsewhere.newSession(good), "TmuxRefusedArgument")
+            yield* failsWith(elsewhere.sessions, "TmuxRefusedArgument")
+          }
+          yield* failsWith(server.newSession({ ...good, script: "relative.sh" }), "TmuxRefusedArgument")
+          yield* failsWith(server.newSession({ ...good, environment: { "A B": "1" } }), "TmuxRefusedArgument")
+          yield* failsWith(server.newSession({ ...good, environment: { A: "x".repeat(9_000) } }), "TmuxRefusedArgument")
+          yield* failsWith(server.sessions, "TmuxNoServer")
+        })
+    )
+
+    test(
+      "24 sessions asked for at once on a fresh socket are 24 sessions",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const made = yield* Effect.forEach(
+            Array.from({ length: 24 }, (_, index) => index),
+            (index) =>
+              server.newSession({ name: sessionName(`s${index}`), environment: { INDEX: `${index}` }, script }),
+            { concurrency: "unbounded" }
+          )
+          assert.strictEqual(new Set(made.map(({ serverPid }) => serverPid)).size, 1)
+          assert.sameDeepMembers([...yield* server.sessions], made)
+          const environments = yield* server.environments
+          assert.strictEqual(environments.length, 24)
+          for (const { environment, session } of environments) {
+            assert.strictEqual(`s${environment["INDEX"]}`, session.name)
+          }
+        })
+    )
+
+    test(
+      "of many that want one name at once exactly one gets it",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const answers = yield* Effect.all(
+            Array.from({ length: 8 }, () =>
+              server.newSession({ name: sessionName("one"), environment: {}, script }).pipe(
+                Effect.match({ onFailure: ({ _tag }) => _tag, onSuccess: () => "made" as const })
+              )),
+            { concurrency: "unbounded" }
+          )
+          assert.deepStrictEqual(answers.toSorted(), [
+            ...Array.from({ length: 7 }, () => "TmuxDuplicateSession" as const),
+            "made"
+          ])
+        })
+    )
+  })
+}
