@@ -3,7 +3,7 @@
  * silently, so the patch is asserted first.
  */
 import { execFileSync, spawnSync } from "node:child_process"
-import { existsSync, mkdtempSync, readdirSync, rmSync } from "node:fs"
+import { mkdtempSync, readdirSync, rmSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
 
@@ -24,15 +24,22 @@ if (!compiler.includes("effect-tsgo")) {
 if (!run("tsc", ["-b"])) fail("the type check failed")
 
 const examples = join(root, "examples")
-const files = existsSync(examples) ? readdirSync(examples).filter((name) => name.endsWith(".ts")).toSorted() : []
+const files = readdirSync(examples).filter((name) => /\.(ts|sh)$/.test(name)).toSorted()
+// `slipway` is the command as it was built last.
+const path = [join(root, "node_modules", ".bin"), process.env["PATH"]].join(":")
 for (const file of files) {
-  const home = mkdtempSync(join(tmpdir(), "slipway-example-"))
+  const directory = mkdtempSync(join(tmpdir(), "slipway-example-"))
+  const home = join(directory, "home")
   console.log(`example ${file}`)
-  const passed = run(process.execPath, ["--conditions=source", join(examples, file)], {
+  const [command, args] = file.endsWith(".ts") ? [process.execPath, ["--conditions=source"]] : ["sh", []]
+  const passed = run(command, [...args, join(examples, file)], {
     ...process.env,
+    PATH: path,
+    TMPDIR: directory,
     SLIPWAY_HOME: home
   })
-  rmSync(home, { recursive: true, force: true })
+  spawnSync("tmux", ["-S", join(home, "tmux.sock"), "kill-server"])
+  rmSync(directory, { recursive: true, force: true })
   if (!passed) fail(`example ${file} failed`)
 }
 console.log(`check: types ok with ${compiler}, ${files.length} examples ran`)
