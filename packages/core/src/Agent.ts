@@ -1,0 +1,289 @@
+/**
+ * An agent: one headless program with all processes that it starts, as the registry records it.
+ *
+ * The row carries the plan (every reference that the deployment will use, decided before anything is made) and the state.
+ * Transitions are pure functions on rows: the registry applies them inside one transaction, so that a state is only ever
+ * left by whoever read it. Counts are derived from rows and never stored.
+ *
+ * `deploying → running → ending → exited | stopped | lost | rolled-back`. `ending` is the durable intent: it is claimed before
+ * the first release, and whoever comes next finishes it.
+ */
+import { Target } from "@slipway/tmux"
+import { type DateTime, Result, Schema } from "effect"
+import { AgentSpec } from "./AgentCommand.ts"
+import { HostIdentity, ProcessIdentity } from "./Host.ts"
+import { Lease } from "./Lease.ts"
+import { ReleaseRecord } from "./Resource.ts"
+import { ProjectPath, stamp, TaskId } from "./Task.ts"
+
+/** What kind of work an agent does, in its task's words. */
+export const AgentType = Schema.String.check(
+  Schema.isPattern(/^[a-z0-9][a-z0-9_-]*$/, {
+    expected: "a type of lower-case letters, digits, '_' and '-' that starts with a letter or digit"
+  }),
+  Schema.isMaxLength(40)
+).pipe(Schema.brand("AgentType"))
+export type AgentType = typeof AgentType.Type
+
+/** `<type>-YYMMDD-HHMMSS-xxxxxx`: the time is UTC, the tail is random. */
+export const AgentId = Schema.String.check(
+  Schema.isPattern(/^[a-z0-9][a-z0-9_-]{0,39}-\d{6}-\d{6}-[0-9a-f]{6}$/, {
+    expected: "an agent id such as worker-260102-030405-0a1b2c"
+  })
+).pipe(Schema.brand("AgentId"))
+export type AgentId = typeof AgentId.Type
+
+export const makeAgentId = (type: AgentType, moment: DateTime.Utc, random: string): AgentId => {
+  const { date, time } = stamp(moment)
+  return AgentId.make(`${type}-${date.slice(2)}-${time}-${random}`)
+}
+
+/** The session of an agent; an agent's id has no character that tmux would change. */
+export const sessionName = (id: AgentId): Target.SessionName => Target.SessionName.make(`agent_${id}`)
+
+/** How a deployment decides that its agent is up; see `Readiness`. */
+export const ReadinessKind = Schema.Literals(["survive", "output", "none"])
+export type ReadinessKind = typeof ReadinessKind.Type
+
+/** Every reference of a deployment, decided before anything is made: the journal that a crash is undone by. */
+export const Plan = Schema.Struct({
+  homeId: Schema.String,
+  /** The agent's directory in the home. */
+  directory: Schema.String,
+  /** The tmux server's socket; releases use this one, whatever the options say by then. */
+  socket: Target.SocketPath,
+  session: Target.SessionName,
+  /** The task's workspace in the project, and the agent's document in it. */
+  workspace: Schema.String,
+  entry: Schema.String
+})
+export type Plan = typeof Plan.Type
+
+export const Outcome = Schema.Literals(["success", "failure", "unknown"])
+export type Outcome = typeof Outcome.Type
+
+/** Who or what ended an agent; the last three are its limits of time. */
+export const StoppedBy = Schema.Literals([
+  "request",
+  "ancestor",
+  "scope",
+  "owner-gone",
+  "max-run",
+  "first-output",
+  "stall"
+])
+export type StoppedBy = typeof StoppedBy.Type
+
+/** How an agent's story ends. */
+export const Final = Schema.TaggedUnion({
+  exited: { code: Schema.Int, signal: Schema.NullOr(Schema.String), outcome: Outcome },
+  stopped: { reason: Schema.String, by: StoppedBy },
+  lost: { why: Schema.String },
+  "rolled-back": { step: Schema.String, error: Schema.Struct({ tag: Schema.String, message: Schema.String }) }
+})
+export type Final = typeof Final.Type
+
+export const State = Schema.Union([
+  Schema.TaggedStruct("deploying", {}),
+  Schema.TaggedStruct("running", {}),
+  /** `left` is null until the releases have answered; what they could not release stays in it. */
+  Schema.TaggedStruct("ending", { as: Final, left: Schema.NullOr(Schema.Array(ReleaseRecord)) }),
+  Final
+])
+export type State = typeof State.Type
+
+/** The session and the launcher as they were found when the session was made. */
+export const Running = Schema.Struct({
+  host: HostIdentity,
+  /** Seconds on the boot clock when the session was made. */
+  since: Schema.Finite,
+  sessionId: Schema.String,
+  serverPid: Schema.Int,
+  /** Null when the launcher had already ended. */
+  launcher: Schema.NullOr(ProcessIdentity)
+})
+export type Running = typeof Running.Type
+
+export const Tail = Schema.Struct({ stdout: Schema.String, stderr: Schema.String })
+export type Tail = typeof Tail.Type
+
+/** What an agent's output tells about its run; what it does not tell is absent. */
+export const Summary = Schema.Struct({
+  /** What the agent itself calls the run, and continues it by. */
+  sessionId: Schema.optionalKey(Schema.String),
+  /** In US dollars, as the agent reckons it. */
+  costUsd: Schema.optionalKey(Schema.Finite),
+  /** The last text of the model. */
+  lastMessage: Schema.optionalKey(Schema.String)
+})
+export type Summary = typeof Summary.Type
+
+/** Limits of time for a running agent; null where there is none. Whoever looks at an agent past one of them ends it. */
+export const TimeLimits = Schema.Struct({
+  maxRunMillis: Schema.NullOr(Schema.Finite),
+  /** Until the first byte on standard output. */
+  firstOutputMillis: Schema.NullOr(Schema.Finite),
+  /** Between two writes to standard output or standard error. */
+  stallMillis: Schema.NullOr(Schema.Finite)
+})
+export type TimeLimits = typeof TimeLimits.Type
+
+export const Agent = Schema.Struct({
+  id: AgentId,
+  type: AgentType,
+  taskId: TaskId,
+  parent: Schema.NullOr(AgentId),
+  depth: Schema.Int,
+  spec: AgentSpec,
+  cwd: ProjectPath,
+  readiness: Schema.Struct({ kind: ReadinessKind, withinMillis: Schema.Finite }),
+  limits: TimeLimits,
+  key: Schema.NullOr(Schema.String),
+  /** A digest of the request, so that one key can't stand for two requests. */
+  requestDigest: Schema.String,
+  plan: Plan,
+  /** Tells this deployment from every other, should two ever draw the same id. */
+  token: Schema.String,
+  state: State,
+  /** Null once the deployment has committed. */
+  lease: Schema.NullOr(Lease),
+  /** The process whose scope the agent belongs to; null when the registry owns it. */
+  owner: Schema.NullOr(Schema.Struct({ host: HostIdentity, holder: ProcessIdentity })),
+  running: Schema.NullOr(Running),
+  createdAt: Schema.DateTimeUtcFromString,
+  startedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  endedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** The last lines of its output, kept when the agent ended. */
+  tail: Schema.NullOr(Tail),
+  /** What a known agent said of its own run, kept when it ended. */
+  summary: Schema.NullOr(Summary)
+})
+export type Agent = typeof Agent.Type
+
+/** The state's name, or `leaked` for an ending that could not release everything. */
+export type Status = State["_tag"] | "leaked"
+
+export const status = (agent: Agent): Status => isLeaked(agent) ? "leaked" : agent.state._tag
+
+export const isLeaked = (agent: Agent): boolean =>
+  agent.state._tag === "ending" && agent.state.left !== null && agent.state.left.length > 0
+
+export const isFinal = (state: State): state is Final =>
+  state._tag === "exited" || state._tag === "stopped" || state._tag === "lost" || state._tag === "rolled-back"
+
+/** Whether the agent counts against limits: as long as a process or a session of it may live. A file alone holds no slot. */
+export const holdsSlot = (state: State): boolean => {
+  switch (state._tag) {
+    case "deploying":
+    case "running":
+      return true
+    case "ending":
+      return state.left === null || state.left.some((record) => record.resource === "tmux_session")
+    default:
+      return false
+  }
+}
+
+/** Whether somebody still has to do something about the row. */
+export const isActive = (state: State): boolean => !isFinal(state)
+
+/** Whether the row has a task entry and keeps its directory: it committed. */
+export const hasCommitted = (agent: Agent): boolean => agent.startedAt !== null
+
+/** A transition that the row's state does not allow. */
+export class TransitionRefused extends Schema.TaggedError<TransitionRefused>()("TransitionRefused", {
+  agentId: AgentId,
+  wanted: Schema.String,
+  found: Schema.String
+}) {
+  override get message() {
+    return `agent ${this.agentId} is ${this.found} and can't become ${this.wanted}; look at it again with 'slipway show ${this.agentId}'`
+  }
+}
+
+type Transition = Result.Result<Agent, TransitionRefused>
+
+const refuse = (agent: Agent, wanted: string): Transition =>
+  Result.fail(new TransitionRefused({ agentId: agent.id, wanted, found: status(agent) }))
+
+/** The commit: refused unless the row is still `deploying` under this very deployment's lease. */
+export const commit = (
+  agent: Agent,
+  facts: { readonly token: string; readonly running: Running; readonly startedAt: DateTime.Utc }
+): Transition =>
+  agent.state._tag === "deploying" && agent.lease !== null && agent.token === facts.token
+    ? Result.succeed({
+      ...agent,
+      state: { _tag: "running" },
+      lease: null,
+      running: facts.running,
+      startedAt: facts.startedAt
+    })
+    : refuse(agent, "running")
+
+/**
+ * Claims the ending. The first claim decides how the story ends; later ones, and claims on what has ended, change
+ * nothing. `expected` names the state that the claim was decided on, so that it can't hit a row that moved meanwhile.
+ */
+export const beginEnding = (agent: Agent, as: Final, expected?: State["_tag"]): Transition => {
+  if (expected !== undefined && agent.state._tag !== expected) return refuse(agent, "ending")
+  return isFinal(agent.state) || agent.state._tag === "ending"
+    ? Result.succeed(agent)
+    : Result.succeed({ ...agent, state: { _tag: "ending", as, left: null } })
+}
+
+/** What is known when the releases of an ending have answered. */
+export interface EndFacts {
+  readonly left: ReadonlyArray<ReleaseRecord>
+  /** Whether a deployer may still be at work: what it makes has to be released again, so that the row stays `ending`. */
+  readonly deployer: "gone" | "expired" | "at-work"
+  readonly at: DateTime.Utc
+  readonly tail?: Agent["tail"] | undefined
+  readonly summary?: Agent["summary"] | undefined
+}
+
+/**
+ * Records what the releases of an ending answered: the end itself when nothing is left, else what is left. A deployer
+ * that may still be at work keeps the slot; one whose lease has expired no longer does. The key of a deployment
+ * that was rolled back is free again, unless a process or session of it may live. The same row comes back when nothing changed.
+ */
+export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
+  if (isFinal(agent.state)) return Result.succeed(agent)
+  if (agent.state._tag !== "ending") return refuse(agent, "ended")
+  const { as, left: before } = agent.state
+  const over = facts.left.length === 0 && facts.deployer === "gone"
+  const left = facts.left.length === 0 && facts.deployer === "at-work" ? null : facts.left
+  const isSame = !over && sameLeft(before, left) && agent.endedAt !== null
+  if (isSame) return Result.succeed(agent)
+  return Result.succeed({
+    ...agent,
+    tail: facts.tail ?? agent.tail,
+    summary: facts.summary ?? agent.summary,
+    lease: facts.deployer === "gone" ? null : agent.lease,
+    key: as._tag === "rolled-back" && facts.left.length === 0 && facts.deployer !== "at-work" ? null : agent.key,
+    endedAt: agent.endedAt ?? facts.at,
+    state: over ? as : { ...agent.state, left }
+  })
+}
+
+type Left = ReadonlyArray<ReleaseRecord> | null
+
+const sameLeft = (a: Left, b: Left): boolean => JSON.stringify(a?.map(withoutTime)) === JSON.stringify(b?.map(withoutTime))
+
+const withoutTime = ({ millis: _, ...record }: ReleaseRecord) => record
+
+/** The end of a deployment that failed, by the deployer itself: claims and finishes in one. */
+export const rollBack = (
+  agent: Agent,
+  facts: {
+    readonly step: string
+    readonly error: { readonly tag: string; readonly message: string }
+    readonly left: ReadonlyArray<ReleaseRecord>
+    readonly at: DateTime.Utc
+    readonly tail?: Agent["tail"] | undefined
+  }
+): Transition =>
+  Result.flatMap(
+    beginEnding(agent, { _tag: "rolled-back", step: facts.step, error: facts.error }),
+    (ending) => finishEnding(ending, { ...facts, deployer: "gone" })
+  )

@@ -1,0 +1,194 @@
+/**
+ * The headless agents that Slipway knows, as data: what a caller may ask for, and the command line it becomes.
+ *
+ * `resolve` is pure. The prompt is never a part of the command line: every agent reads it from standard input, so
+ * that no length limit and no process listing applies to it. Each known agent is started so that it asks nobody for
+ * anything (permissions, trust, a git repository), since nobody is there to answer.
+ *
+ * How long an agent retries a broken network is left to the person who deploys it; these are the knobs, none is set
+ * here: for claude the variable `CLAUDE_CODE_MAX_RETRIES`; for codex
+ * `-c model_providers.<name>.request_max_retries=0` and `stream_max_retries=0`, which do not help when the connection
+ * is refused; gemini and opencode have none. Some of these agents wait for ever on a dead network, so a limit on the
+ * whole run is the only bound that holds for all.
+ *
+ * `findExecutable` only looks: it makes nothing, can be interrupted between two look-ups, and has no time limit of its
+ * own; a directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
+ */
+import { Effect, Schema } from "effect"
+import { constants } from "node:fs"
+import { access, realpath, stat } from "node:fs/promises"
+import * as Path from "node:path"
+
+/** The agents that are known by name, and `command` for any other program. */
+export const AgentKind = Schema.Literals(["claude", "codex", "gemini", "opencode", "command"])
+/** The agents that are known by name, and `command` for any other program. */
+export type AgentKind = typeof AgentKind.Type
+
+const KnownKind = Schema.Literals(["claude", "codex", "gemini", "opencode"])
+
+const noNul = Schema.isPattern(/^[^\0]*$/, { expected: "text without a NUL character" })
+
+/** One argument of a command line: any text a process can be given, so no NUL character. */
+export const Argument = Schema.String.check(noNul)
+
+/** Which program to deploy: any command, or a known agent with a model and extra arguments of one's own. */
+export const AgentSpec = Schema.Union([
+  Schema.Struct({
+    kind: Schema.Literal("command"),
+    argv: Schema.NonEmptyArray(Argument).check(
+      Schema.makeFilter((argv) => argv[0] !== "" || "the first argument, which is the program, must not be empty")
+    )
+  }),
+  Schema.Struct({
+    kind: KnownKind,
+    model: Schema.optionalKey(Schema.NonEmptyString.check(noNul)),
+    args: Schema.optionalKey(Schema.Array(Argument))
+  })
+])
+/** Which program to deploy: any command, or a known agent with a model and extra arguments of one's own. */
+export type AgentSpec = typeof AgentSpec.Type
+
+/** A command line with what has to be known to run it and to read its output. */
+export interface ResolvedCommand {
+  readonly kind: AgentKind
+  /** The program, as it was named, and its arguments. */
+  readonly argv: readonly [string, ...Array<string>]
+  /** Variables that this agent needs to run unattended; the caller's explicit ones come after them. */
+  readonly environment: Readonly<Record<string, string>>
+  /** What is on standard output: plain text, or one JSON value per line. */
+  readonly output: "text" | "stream-json"
+  /**
+   * What the first line of output proves: that the agent has `started`, that its model has `answered` (so a short wait
+   * for it would fail a healthy agent), or nothing that is known.
+   */
+  readonly firstOutput: "started" | "answered" | "unknown"
+}
+
+/** The command line of an agent, with the prompt expected on standard input. */
+export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }): ResolvedCommand => {
+  if (spec.kind === "command") {
+    return { kind: spec.kind, argv: spec.argv, environment: {}, output: "text", firstOutput: "unknown" }
+  }
+  const extra = spec.args ?? []
+  const model = (flag: string) => spec.model === undefined ? [] : [flag, spec.model]
+  switch (spec.kind) {
+    case "claude":
+      return {
+        kind: spec.kind,
+        argv: [
+          "claude",
+          "--print",
+          "--output-format",
+          "stream-json",
+          // Without it `--print` refuses stream-json.
+          "--verbose",
+          "--dangerously-skip-permissions",
+          ...model("--model"),
+          ...extra
+        ],
+        // As root it refuses to skip permissions unless it is told that it runs in a sandbox.
+        environment: options.isRoot ? { IS_SANDBOX: "1" } : {},
+        output: "stream-json",
+        firstOutput: "started"
+      }
+    case "codex":
+      return {
+        kind: spec.kind,
+        argv: [
+          "codex",
+          "exec",
+          "--json",
+          "--skip-git-repo-check",
+          "--dangerously-bypass-approvals-and-sandbox",
+          ...model("-m"),
+          ...extra,
+          "-"
+        ],
+        environment: {},
+        output: "stream-json",
+        firstOutput: "started"
+      }
+    case "gemini":
+      return {
+        kind: spec.kind,
+        // The empty `-p` makes it headless; the prompt from standard input is put before it.
+        argv: [
+          "gemini",
+          "-p",
+          "",
+          "-o",
+          "stream-json",
+          "--approval-mode",
+          "yolo",
+          "--skip-trust",
+          ...model("-m"),
+          ...extra
+        ],
+        // Otherwise a parent process stays, which ignores the signals that should end the agent.
+        environment: { GEMINI_CLI_NO_RELAUNCH: "true" },
+        output: "stream-json",
+        firstOutput: "started"
+      }
+    case "opencode":
+      return {
+        kind: spec.kind,
+        argv: ["opencode", "run", "--format", "json", "--auto", ...model("-m"), ...extra],
+        environment: {},
+        output: "stream-json",
+        firstOutput: "answered"
+      }
+  }
+}
+
+/** No program of that name can be run; nothing was made. */
+export class AgentExecutableMissing extends Schema.TaggedError<AgentExecutableMissing>()("AgentExecutableMissing", {
+  executable: Schema.String,
+  searched: Schema.Array(Schema.String)
+}) {
+  override get message() {
+    if (this.executable.includes("/")) {
+      return `there is no program that can be run at ${this.searched.join(", ")}; ` +
+        "correct the path, or make the file executable"
+    }
+    const where = this.searched.length === 0 ? "PATH is empty" : `${this.searched.length} directories were searched`
+    return `the program "${this.executable}" was not found on PATH (${where}); ` +
+      "install it, correct PATH, or name the program by its path"
+  }
+}
+
+/**
+ * Finds the program that a name stands for, as an absolute path.
+ *
+ * A name with a slash is resolved against `cwd`, any other is looked up on `path` as a shell does it. The directory in
+ * the answer is free of symbolic links, so that it still exists when a version manager has removed the link it made for
+ * the caller's shell; the last component is kept, since some programs act by the name they were called by.
+ */
+export const findExecutable = Effect.fnUntraced(function*(
+  name: string,
+  options: { readonly path: string | undefined; readonly cwd: string }
+): Effect.fn.Return<string, AgentExecutableMissing> {
+  // An empty component of PATH means the working directory.
+  const directories = (options.path ?? "").split(":")
+  const candidates = name.includes("/")
+    ? [Path.resolve(options.cwd, name)]
+    : name === "" || options.path === undefined || options.path === ""
+    ? []
+    : directories.map((directory) => Path.resolve(options.cwd, directory, name))
+  for (const candidate of candidates) {
+    const found = yield* Effect.option(Effect.tryPromise(() => executableAt(candidate)))
+    if (found._tag === "Some" && found.value !== undefined) return found.value
+  }
+  return yield* new AgentExecutableMissing({
+    executable: name,
+    searched: name.includes("/") ? candidates : [...new Set(candidates.map(Path.dirname))]
+  })
+})
+
+const executableAt = (candidate: string): Promise<string | undefined> =>
+  stat(candidate).then((info) =>
+    info.isFile()
+      ? access(candidate, constants.X_OK)
+        .then(() => realpath(Path.dirname(candidate)))
+        .then((directory) => Path.join(directory, Path.basename(candidate)))
+      : undefined
+  )

@@ -1,0 +1,146 @@
+/**
+ * Decides which variables an agent sees: the caller's, less those that belong to the caller's own session.
+ *
+ * An agent may be deployed from inside another agent, from a tmux pane, or from a shell. What these set for their own
+ * children (session ids, sockets, isolation of git, the shell's bookkeeping) must not reach the new agent, which would
+ * take them for its own. What a person set stays: credentials, endpoints, and configuration. The list is by exact name
+ * wherever a tool mixes both under one prefix.
+ *
+ * Everything here is pure. A variable whose name a POSIX shell can't export, or whose value holds a NUL, is left out.
+ */
+import { Schema } from "effect"
+
+/** Variables by name. */
+export type Environment = Readonly<Record<string, string>>
+
+// What shells set for themselves. Some are read-only, so that an export ends the shell; some are evaluated as arithmetic
+// when they are assigned, which runs code found in their value.
+const shellNames: ReadonlySet<string> = new Set([
+  "_",
+  "PWD",
+  "OLDPWD",
+  "SHLVL",
+  "IFS",
+  "OPTIND",
+  "OPTARG",
+  "OPTERR",
+  "LINENO",
+  "PPID",
+  "UID",
+  "EUID",
+  "GID",
+  "EGID", // dprint-ignore
+  "SHELLOPTS",
+  "BASHOPTS",
+  "BASHPID",
+  "RANDOM",
+  "SRANDOM",
+  "SECONDS",
+  "EPOCHSECONDS",
+  "EPOCHREALTIME",
+  "HISTCMD",
+  "FUNCNAME",
+  "GROUPS",
+  "DIRSTACK",
+  "PIPESTATUS",
+  "REPLY",
+  "COPROC",
+  "MAPFILE",
+  "EXECIGNORE",
+  "POSIXLY_CORRECT"
+])
+
+const isShellName = (name: string): boolean => shellNames.has(name) || (name.startsWith("BASH_") && name !== "BASH_ENV")
+
+/** Whether sh can export a variable of this name without harm to itself: a plain name that no shell uses for itself. */
+export const isExportable = (name: string): boolean => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !isShellName(name)
+
+/** The name of a variable that a person may set for an agent. */
+export const VariableName = Schema.String.check(
+  Schema.makeFilter((name) => isExportable(name) || `"${name}" is not a variable that a shell can export`)
+)
+
+const sessionNames: ReadonlySet<string> = new Set([
+  // claude
+  "CLAUDECODE",
+  "AI_AGENT",
+  "CLAUDE_PID",
+  "CLAUDE_EFFORT",
+  "CLAUDE_CODE_ENTRYPOINT",
+  "CLAUDE_CODE_EXECPATH",
+  "CLAUDE_CODE_SESSION_ID",
+  "CLAUDE_CODE_SESSION_ATTENDED",
+  "CLAUDE_CODE_SSE_PORT",
+  // codex
+  "CODEX_CI",
+  "CODEX_SESSION_ID",
+  "CODEX_THREAD_ID",
+  "CODEX_TOOL_CALL_ID",
+  "CODEX_VERSION",
+  // gemini
+  "GEMINI_CLI",
+  "GEMINI_CLI_NO_RELAUNCH",
+  "GEMINI_CLI_TRUST_WORKSPACE",
+  // opencode
+  "AGENT",
+  "OPENCODE",
+  "OPENCODE_PID",
+  "OPENCODE_RUN_ID",
+  "OPENCODE_PROCESS_ROLE"
+])
+
+const sessionPrefixes: ReadonlyArray<string> = [
+  "CLAUDE_CODE_CHILD_",
+  "CLAUDE_CODE_MESSAGING_",
+  "CODEX_MANAGED_",
+  "CODEX_SANDBOX",
+  "GEMINI_CLI_IDE_",
+  // Each tmux variable of the caller names a server that is not the agent's.
+  "TMUX",
+  // Set anew for each agent.
+  "SLIPWAY_"
+]
+
+// Ordinary variables that an agent overwrites for its tools. They are a person's own unless that agent is around.
+const overwritten: ReadonlyArray<readonly [marker: string, pattern: RegExp]> = [
+  ["CLAUDECODE", /^(GIT_EDITOR|COREPACK_ENABLE_AUTO_PIN)$/],
+  ["GEMINI_CLI", /^(GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|GIT_TERMINAL_PROMPT)$/]
+]
+
+/**
+ * Whether an inherited variable is kept from an agent.
+ *
+ * The variables that isolate git are denied only where `caller` shows that they come from an agent (gemini sets them
+ * beside `GEMINI_CLI`, claude its editor beside `CLAUDECODE`); elsewhere they are a person's configuration.
+ */
+export const deniedVariables = (
+  name: string,
+  caller: Readonly<Record<string, string | undefined>> = {}
+): boolean =>
+  isShellName(name) || sessionNames.has(name) || sessionPrefixes.some((prefix) => name.startsWith(prefix)) ||
+  overwritten.some(([marker, pattern]) => caller[marker] !== undefined && pattern.test(name))
+
+/**
+ * The whole environment of an agent. Later ones win: what is inherited, what the agent's command needs, what was asked
+ * for by name (which no deny list touches), and the markers of Slipway.
+ */
+export const environmentFor = (options: {
+  readonly caller: Readonly<Record<string, string | undefined>>
+  readonly overrides: Environment
+  readonly markers: Environment
+  readonly command: Environment
+}): Environment => {
+  const inherited = Object.entries(options.caller).filter(([name]) => !deniedVariables(name, options.caller))
+  const result = new Map<string, string>()
+  for (
+    const [name, value] of [
+      ...inherited,
+      ...Object.entries(options.command),
+      ...Object.entries(options.overrides),
+      ...Object.entries(options.markers)
+    ]
+  ) {
+    if (value !== undefined && isExportable(name) && !value.includes("\0")) result.set(name, value)
+  }
+  return Object.fromEntries(result)
+}

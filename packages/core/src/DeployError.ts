@@ -1,0 +1,106 @@
+/**
+ * Why a deployment failed: the step, the typed reason, and what the rollback did.
+ *
+ * By the time a caller sees this error, the rollback is over. `cleanup` names every release that ran; what it could not release
+ * is kept in the registry and tried again by whoever settles the agent next.
+ */
+import { TmuxError } from "@slipway/tmux"
+import { Schema } from "effect"
+import { AdmissionRefused } from "./Admission.ts"
+import { AgentId, TransitionRefused } from "./Agent.ts"
+import { AgentExecutableMissing } from "./AgentCommand.ts"
+import * as CleanupReport from "./CleanupReport.ts"
+import { InvalidRequest } from "./DeployRequest.ts"
+import { FileError } from "./Files.ts"
+import { DiskFull, NotWritable, WorkingDirectoryMissing } from "./Preflight.ts"
+import { ReadinessError } from "./Readiness.ts"
+import { AgentNotFound, RegistryError } from "./Registry.ts"
+import { AgentDirectoryFailed } from "./resources/AgentDirectory.ts"
+import { AgentSessionFailed } from "./resources/AgentSession.ts"
+import { TaskEntryFailed } from "./resources/TaskEntry.ts"
+import { WorkspaceUnusable } from "./Workspace.ts"
+
+/** The steps of a deployment, in their order. */
+export const Step = Schema.Literals([
+  "request",
+  "preflight",
+  "admission",
+  "agent-directory",
+  "session",
+  "readiness",
+  "task-entry",
+  "commit"
+])
+export type Step = typeof Step.Type
+
+/** A step did not end within its time. */
+export class StepTimedOut extends Schema.TaggedError<StepTimedOut>()("StepTimedOut", {
+  step: Step,
+  millis: Schema.Finite
+}) {
+  override get message() {
+    return `the step ${this.step} was not done within ${this.millis} ms; the machine may be overloaded, try again`
+  }
+}
+
+/** Somebody else ended the deployment while it was under way: a stop, or a takeover of its lease. */
+export class DeploymentEnded extends Schema.TaggedError<DeploymentEnded>()("DeploymentEnded", {
+  agentId: AgentId,
+  why: Schema.String
+}) {
+  override get message() {
+    return `the deployment of ${this.agentId} was ended by somebody else: ${this.why}`
+  }
+}
+
+/** The deployment that this request shares by its key failed. */
+export class SharedDeploymentFailed extends Schema.TaggedError<SharedDeploymentFailed>()("SharedDeploymentFailed", {
+  agentId: AgentId,
+  problem: Schema.String
+}) {
+  override get message() {
+    return `agent ${this.agentId}, which was deployed under the same key at the same time, ${this.problem}; the key is free again`
+  }
+}
+
+export const Reason = Schema.Union([
+  InvalidRequest,
+  ...TmuxError.members,
+  AgentExecutableMissing,
+  WorkingDirectoryMissing,
+  NotWritable,
+  DiskFull,
+  FileError,
+  WorkspaceUnusable,
+  ...AdmissionRefused.members,
+  ...RegistryError.members,
+  AgentNotFound,
+  AgentDirectoryFailed,
+  AgentSessionFailed,
+  ...ReadinessError.members,
+  TaskEntryFailed,
+  TransitionRefused,
+  DeploymentEnded,
+  StepTimedOut,
+  SharedDeploymentFailed
+])
+export type Reason = typeof Reason.Type
+
+/** A deployment failed and was rolled back; `Effect.catchReason` and `Effect.unwrapReason` look inside. */
+export class DeployError extends Schema.TaggedError<DeployError>()("DeployError", {
+  step: Step,
+  reason: Reason,
+  agentId: Schema.NullOr(AgentId),
+  cleanup: CleanupReport.CleanupReport
+}) {
+  override get message() {
+    const left = CleanupReport.leftovers(this.cleanup)
+    return left.length === 0
+      ? this.reason.message
+      : `${this.reason.message}; and the rollback left something: ${CleanupReport.problems(this.cleanup).join("; ")}`
+  }
+  /** Whether nothing is left of the deployment. */
+  get isClean(): boolean {
+    return CleanupReport.leftovers(this.cleanup).length === 0
+  }
+}

@@ -1,0 +1,524 @@
+/**
+ * The deployment: one transaction that brings an agent up, or leaves nothing behind.
+ *
+ * The steps: decode the request; look at the machine (preflight); admit (one durable transaction that also stores the plan);
+ * make the agent's directory; start the tmux session; wait until the agent is up; write the task entry; commit (one
+ * durable transaction). Each resource is held as `Resource.hold` describes: its reference is claimed before it is made,
+ * so that whatever ends the deployment early (a typed failure, a defect, a time-out, an interruption) releases all
+ * of them, last first, each on its own and bounded in time. The registry entry is released last: it records what is left.
+ *
+ * An interruption is answered at once while the deployment waits, and after at most the running system call or tmux call elsewhere;
+ * the releases then run uninterruptibly. Returning is the commit: an interruption that comes later finds a committed agent, which
+ * `observer.onCommitted` has been told of inside the uninterruptible region. A killed deployer leaves its plan in the
+ * registry, from which a settle does the very same releases.
+ */
+import { Tmux } from "@slipway/tmux"
+import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
+import * as Path from "node:path"
+import { type AdmissionRefused, AdmissionRefused as AdmissionRefusedSchema, counted, UnknownTask } from "./Admission.ts"
+import * as Agent from "./Agent.ts"
+import { resolve } from "./AgentCommand.ts"
+import { environmentFor } from "./AgentEnvironment.ts"
+import * as CleanupReport from "./CleanupReport.ts"
+import { DeployError, DeploymentEnded, type Reason, SharedDeploymentFailed, type Step, StepTimedOut } from "./DeployError.ts"
+import { decode, defaultType, type DeployInput, type DeployRequest, digest } from "./DeployRequest.ts"
+import { Files } from "./Files.ts"
+import { Home } from "./Home.ts"
+import { Host } from "./Host.ts"
+import * as Launcher from "./Launcher.ts"
+import * as Lease from "./Lease.ts"
+import * as Preflight from "./Preflight.ts"
+import * as Readiness from "./Readiness.ts"
+import { Registry } from "./Registry.ts"
+import { describeCause, failed, hold, type ReleaseRecord } from "./Resource.ts"
+import { AgentDirectory } from "./resources/AgentDirectory.ts"
+import { AgentSession } from "./resources/AgentSession.ts"
+import * as RegistryEntry from "./resources/RegistryEntry.ts"
+import { TaskEntry } from "./resources/TaskEntry.ts"
+import { entryRef, sessionRef, Settle } from "./Settle.ts"
+import { fromRequest, randomHex, type Task } from "./Task.ts"
+import * as Workspace from "./Workspace.ts"
+
+/** What a deployment answers with. */
+export interface Deployment {
+  readonly agent: Agent.Agent
+  /** Whether an earlier deployment under the same key was answered; then nothing was made. */
+  readonly reused: boolean
+}
+
+/** Told of what happened; what they do should be short. A defect in one of them is logged and changes nothing. */
+export interface Observer {
+  readonly onStep?: ((step: Step) => Effect.Effect<void>) | undefined
+  /** The agent has committed and lives on, whatever happens to the caller now; called uninterruptibly. */
+  readonly onCommitted?: ((deployment: Deployment) => Effect.Effect<void>) | undefined
+  /** An admitted deployment failed or was interrupted, and its releases have run; called uninterruptibly. */
+  readonly onRolledBack?:
+    | ((report: CleanupReport.CleanupReport, agentId: Agent.AgentId) => Effect.Effect<void>)
+    | undefined
+}
+
+/** The calling process as agents inherit from it. */
+export interface Caller {
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  readonly umask: number
+  readonly isRoot: boolean
+}
+
+/** The process that this code runs in. */
+export const currentCaller: Effect.Effect<Caller> = Effect.sync(() => ({
+  environment: globalThis.process.env,
+  cwd: globalThis.process.cwd(),
+  umask: globalThis.process.umask(),
+  isRoot: globalThis.process.getuid?.() === 0
+}))
+
+export const defaultReadiness: Agent.Agent["readiness"] = { kind: "survive", withinMillis: 2000 }
+
+/** What settling an agent that is through already may take. */
+const settleLimit = Duration.seconds(10)
+
+/** The steps that a lease has to last for, the wait for the agent apart. */
+const stepsBeside = 6
+
+interface StepFailed {
+  readonly _tag: "StepFailed"
+  readonly step: Step
+  readonly reason: Reason
+}
+
+interface Prepared {
+  readonly request: DeployRequest
+  readonly task: Task
+  readonly cwd: string
+  readonly workspace: string
+  readonly launcher: (agent: Agent.Agent) => string
+  readonly owner: Agent.Agent["owner"]
+}
+
+const isRefusal = (reason: Reason): reason is AdmissionRefused =>
+  AdmissionRefusedSchema.members.some((member) => reason instanceof member)
+
+export class Deployer extends Context.Service<Deployer, {
+  /** Deploys an agent that outlives the caller. */
+  readonly deploy: (input: DeployInput, observer?: Observer) => Effect.Effect<Deployment, DeployError>
+  /** Deploys an agent that is stopped, with proof, when the scope closes; one that was reused by its key is left alone. */
+  readonly deployScoped: (
+    input: DeployInput,
+    observer?: Observer
+  ) => Effect.Effect<Deployment, DeployError, Scope.Scope>
+}>()("@slipway/core/Deployer") {
+  static readonly layer = (options: DeployerOptions = {}) => Layer.effect(Deployer, make(options))
+}
+
+export interface DeployerOptions {
+  /** The process whose environment agents inherit; by default this one. */
+  readonly caller?: Caller | undefined
+  /** How long one step may take, the wait for the agent apart; 20 seconds by default. */
+  readonly stepLimit?: Duration.Input | undefined
+}
+
+const make = Effect.fnUntraced(function*(options: DeployerOptions) {
+  const caller = options.caller ?? (yield* currentCaller)
+  const stepLimit = Duration.fromInputUnsafe(options.stepLimit ?? "20 seconds")
+  const files = yield* Files
+  const home = yield* Home
+  const host = yield* Host
+  const registry = yield* Registry
+  const settle = yield* Settle
+  const directory = yield* AgentDirectory
+  const session = yield* AgentSession
+  const entry = yield* TaskEntry
+  const looking = yield* Effect.context<Files | Home | Host | Tmux>()
+
+  const at = <A, R>(step: Step, effect: Effect.Effect<A, Reason, R>, limit = stepLimit) =>
+    effect.pipe(
+      Effect.timeoutOrElse({
+        duration: limit,
+        orElse: () => Effect.fail(new StepTimedOut({ step, millis: Duration.toMillis(limit) }))
+      }),
+      Effect.mapError((reason): StepFailed => ({ _tag: "StepFailed", step, reason })),
+      Effect.withSpan(`deploy.${step}`)
+    )
+
+  const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
+    if (request.task !== undefined) {
+      const task = yield* registry.task(request.task)
+      return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
+    }
+    const project = yield* files.realPath(request.project ?? caller.cwd).pipe(
+      Effect.mapError(() => new Preflight.WorkingDirectoryMissing({ path: request.project ?? caller.cwd }))
+    )
+    const candidate = yield* fromRequest({ description: `default task of ${Path.basename(project)}`, project })
+    return yield* registry.defaultTask(candidate)
+  })
+
+  /** Everything that makes nothing of the deployment itself. */
+  const prepare = Effect.fn("Deployer.prepare")(function*(
+    request: DeployRequest,
+    owner: Agent.Agent["owner"]
+  ): Effect.fn.Return<Prepared, Reason> {
+    const task = yield* findTask(request)
+    const cwd = request.cwd ?? task.project
+    const command = resolve(request.agent, { isRoot: caller.isRoot })
+    const overrides = request.environment ?? {}
+    const executable = yield* Effect.provideContext(
+      Preflight.check({
+        executable: command.argv[0],
+        path: overrides["PATH"] ?? caller.environment["PATH"],
+        cwd,
+        project: task.project
+      }),
+      looking
+    )
+    const workspace = yield* Effect.provideService(Workspace.ensure(task), Files, files)
+    const launcher = (agent: Agent.Agent) =>
+      Launcher.render({
+        argv: [executable, ...command.argv.slice(1)],
+        environment: environmentFor({
+          caller: caller.environment,
+          overrides,
+          command: command.environment,
+          markers: {
+            SLIPWAY_AGENT_ID: agent.id,
+            SLIPWAY_TASK_ID: task.id,
+            SLIPWAY_HOME_ID: home.id,
+            SLIPWAY_HOME: home.directory,
+            SLIPWAY_TMUX_SOCKET: home.socket,
+            SLIPWAY_WORKSPACE: workspace
+          }
+        }),
+        cwd,
+        directory: agent.plan.directory,
+        umask: caller.umask,
+        notice:
+          `Slipway agent ${agent.id}: its output is in ${agent.plan.directory}; see 'slipway logs ${agent.id} --follow'`
+      })
+    return { request, task, cwd, workspace, launcher, owner }
+  })
+
+  const draft = Effect.fnUntraced(function*({ cwd, owner, request, task, workspace }: Prepared) {
+    const createdAt = yield* DateTime.now
+    const type = request.type ?? defaultType(request.agent)
+    const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
+    const readiness = {
+      kind: request.ready ?? defaultReadiness.kind,
+      withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis
+    }
+    const leaseSeconds = stepsBeside * Duration.toSeconds(stepLimit) + readiness.withinMillis / 1000
+    const candidate: Agent.Agent = {
+      id,
+      type,
+      taskId: task.id,
+      parent: request.parent ?? null,
+      depth: 1,
+      spec: request.agent,
+      cwd,
+      readiness,
+      limits: {
+        maxRunMillis: request.maxRunMillis ?? null,
+        firstOutputMillis: request.firstOutputMillis ?? null,
+        stallMillis: request.stallMillis ?? null
+      },
+      key: request.key ?? null,
+      requestDigest: digest(request, { taskId: task.id, cwd }),
+      plan: {
+        homeId: home.id,
+        directory: home.agentDirectory(id),
+        socket: home.socket,
+        session: Agent.sessionName(id),
+        workspace,
+        entry: Workspace.entryOf(workspace, id)
+      },
+      token: yield* randomHex(12),
+      state: { _tag: "deploying" },
+      lease: yield* Effect.provideService(Lease.grant(leaseSeconds), Host, host),
+      owner,
+      running: null,
+      createdAt,
+      startedAt: null,
+      endedAt: null,
+      tail: null,
+      summary: null
+    }
+    return candidate
+  })
+
+  /** One try of the transaction; everything that it made is gone again when it fails. */
+  const attempt = Effect.fnUntraced(function*(prepared: Prepared, observer: Observer) {
+    const { request } = prepared
+    const candidate = yield* draft(prepared)
+    const { id: agentId, plan, token } = candidate
+    const markers = { SLIPWAY_TASK_ID: candidate.taskId }
+    let reached: Step = "admission"
+    let admitted = false
+    let report = CleanupReport.empty
+    let story: RegistryEntry.Story = { step: reached, error: { tag: "Unknown", message: "" }, left: [], tail: null }
+    const onRelease = (record: ReleaseRecord) => Effect.sync(() => void (report = CleanupReport.add(report, record)))
+    const registryEntry = RegistryEntry.make(
+      registry,
+      Effect.sync(() => ({ ...story, left: CleanupReport.leftovers(report) }))
+    )
+    // While a process may live, its directory says what it is; the settle that ends the process removes it.
+    const directoryAfterProcesses: typeof directory = {
+      ...directory,
+      release: (ref) =>
+        CleanupReport.leftovers(report).some((record) => record.resource === "tmux_session")
+          ? Effect.succeed(failed("kept, since processes of the agent may live"))
+          : directory.release(ref)
+    }
+    const begin = (step: Step) =>
+      Effect.suspend(() => {
+        reached = step
+        return tell(observer.onStep?.(step))
+      })
+
+    const steps = Effect.gen(function*() {
+      yield* begin("admission")
+      const decision = yield* at(
+        "admission",
+        hold(registryEntry, { agentId, token }, {
+          candidate,
+          allowDuplicate: request.allowDuplicate ?? false,
+          homeMaxActive: home.maxActive
+        }, onRelease)
+      )
+      if (decision._tag === "Existing") return { agent: decision.agent, reused: true, isThrough: false }
+      const agent = { ...candidate, depth: decision.depth }
+
+      admitted = true
+      yield* begin("agent-directory")
+      const content = { prompt: request.prompt, launcher: prepared.launcher(agent) }
+      yield* at("agent-directory", hold(directoryAfterProcesses, plan, content, onRelease))
+
+      yield* begin("session")
+      yield* at("session", stillOurs(agentId))
+      const running = yield* at("session", hold(session, sessionRef(agent), markers, onRelease))
+
+      yield* begin("readiness")
+      const patience = Duration.sum(Duration.millis(agent.readiness.withinMillis), stepLimit)
+      const exitRecord = yield* at(
+        "readiness",
+        Effect.raceFirst(
+          Effect.provideContext(Readiness.wait(plan.directory, running, agent.readiness), looking),
+          Effect.forever(Effect.delay(stillOurs(agentId), takeoverInterval))
+        ),
+        patience
+      )
+
+      yield* begin("task-entry")
+      const facts = { token, running, startedAt: yield* DateTime.now }
+      // The entry shows the row as the commit will leave it.
+      const committed = yield* at("task-entry", Effect.fromResult(Agent.commit(agent, facts)))
+      yield* at("task-entry", hold(entry, entryRef(agent), committed, onRelease))
+
+      yield* begin("commit")
+      const stored = yield* Effect.uninterruptible(
+        at(
+          "commit",
+          registry.transition(agentId, (row) => Agent.commit(row, facts), { at: facts.startedAt, detail: "committed" })
+        )
+      )
+      return { agent: stored, reused: false, isThrough: Option.isSome(exitRecord) }
+    })
+
+    return yield* Effect.uninterruptibleMask((restore) =>
+      Effect.gen(function*() {
+        const scope = yield* Scope.make()
+        const exit = yield* Effect.exit(restore(Scope.provide(steps, scope)))
+        if (Exit.isSuccess(exit)) {
+          yield* Scope.close(scope, exit)
+          const { agent, isThrough, reused } = exit.value
+          if (reused) return { agent, reused }
+          yield* tell(observer.onCommitted?.({ agent, reused }))
+          return { agent: isThrough ? yield* settleQuickly(agent) : agent, reused }
+        }
+        const cause = yield* explained(agentId, exit.cause)
+        story = { step: reached, error: errorOf(cause), left: [], tail: yield* tails(plan.directory) }
+        yield* Scope.close(scope, exit)
+        if (CleanupReport.leftovers(report).some((record) => record.resource === "global_registry")) {
+          yield* settle.abandon(token)
+        }
+        if (admitted) yield* tell(observer.onRolledBack?.(report, agentId))
+        return yield* Effect.failCause(
+          Cause.map(
+            cause,
+            ({ reason, step }) => new DeployError({ step, reason, agentId: admitted ? agentId : null, cleanup: report })
+          )
+        )
+      })
+    ).pipe(Effect.annotateLogs({ agent: agentId }), Effect.withSpan("Deployer.attempt", { attributes: { agentId } }))
+  })
+
+  /** Fails when somebody else has ended this deployment; a registry that can't be read now says nothing. */
+  const stillOurs = (agentId: Agent.AgentId): Effect.Effect<void, DeploymentEnded> =>
+    Effect.flatMap(Effect.option(registry.agent(agentId)), (read) => {
+      const row = Option.flatten(read)
+      return Option.isNone(row) || row.value.state._tag === "deploying"
+        ? Effect.void
+        : Effect.fail(new DeploymentEnded({ agentId, why: whyEnded(row.value) }))
+    })
+
+  // A session that was killed from outside looks like an agent that died: if the row tells why, that is the reason.
+  const explained = Effect.fnUntraced(function*(agentId: Agent.AgentId, cause: Cause.Cause<StepFailed>) {
+    const failure = Cause.findErrorOption(cause)
+    if (Option.isNone(failure) || failure.value.step === "admission") return cause
+    const ended = yield* Effect.result(stillOurs(agentId))
+    return ended._tag === "Success"
+      ? cause
+      : Cause.map(cause, (failure): StepFailed => ({ ...failure, reason: ended.failure }))
+  })
+
+  const tails = Effect.fnUntraced(function*(path: string) {
+    const tail = (name: string) =>
+      Effect.orElseSucceed(files.readTail(Path.join(path, name), Readiness.tailBytes), () => "")
+    return { stdout: yield* tail(Launcher.stdoutFile), stderr: yield* tail(Launcher.stderrFile) }
+  })
+
+  const early = (step: Step, reason: Reason) =>
+    new DeployError({ step, reason, agentId: null, cleanup: CleanupReport.empty })
+
+  /** The active rows that a refusal counted: one that ended unseen would hold its slot for nothing. */
+  const settleCounted = Effect.fnUntraced(function*(refused: AdmissionRefused) {
+    const rows = counted(refused)
+    switch (rows._tag) {
+      case "None":
+        return false
+      case "Agent": {
+        const row = yield* registry.agent(rows.id)
+        yield* settle.settleAll(Option.toArray(row))
+        return true
+      }
+      case "Task":
+      case "Home": {
+        const filter = { activeOnly: true, ...(rows._tag === "Task" ? { taskId: rows.id } : {}) }
+        yield* settle.settleAll(yield* registry.agents(filter))
+        return true
+      }
+    }
+  })
+
+  const settleRefusal = (error: DeployError): Effect.Effect<boolean, DeployError> =>
+    isRefusal(error.reason)
+      ? Effect.mapError(settleCounted(error.reason), (reason) => early("admission", reason))
+      : Effect.succeed(false)
+
+  /** Callers under the key of a deployment in flight share its outcome; none when its deployer is gone, and it is undone. */
+  const awaitShared = Effect.fnUntraced(function*(first: Agent.Agent) {
+    const look = Effect.gen(function*() {
+      const row = Option.getOrElse(yield* registry.agent(first.id), () => first)
+      return row.state._tag === "deploying" || row.state._tag === "ending" ? yield* settle.settle(row) : row
+    }).pipe(Effect.mapError((reason) => early("admission", reason)))
+    const now = yield* look
+    if (now.state._tag === "rolled-back" && now.state.error.tag === "DeployerGone") return Option.none()
+    const isSettled = (agent: Agent.Agent) =>
+      agent.state._tag !== "deploying" &&
+      (!(agent.state._tag === "ending" && agent.state.as._tag === "rolled-back") || Agent.isLeaked(agent))
+    const patience = Duration.seconds(stepsBeside * Duration.toSeconds(stepLimit) + first.readiness.withinMillis / 1000)
+    const row = yield* look.pipe(
+      Effect.repeat({ until: isSettled, schedule: Schedule.spaced("50 millis") }),
+      Effect.timeoutOrElse({
+        duration: patience,
+        orElse: () =>
+          Effect.fail(early("admission", new StepTimedOut({ step: "admission", millis: Duration.toMillis(patience) })))
+      })
+    )
+    const end = row.state._tag === "ending" ? row.state.as : row.state
+    if (end._tag === "rolled-back") {
+      const problem = `failed at ${end.step}: ${end.error.message}`
+      return yield* early("admission", new SharedDeploymentFailed({ agentId: row.id, problem }))
+    }
+    return Option.some(row)
+  })
+
+  const attemptSettled = (prepared: Prepared, observer: Observer) =>
+    attempt(prepared, observer).pipe(
+      Effect.catchIf(
+        (error) => isRefusal(error.reason),
+        (error) =>
+          Effect.flatMap(settleRefusal(error), (settled) => settled ? attempt(prepared, observer) : Effect.fail(error))
+      )
+    )
+
+  const run = Effect.fnUntraced(function*(input: DeployInput, observer: Observer, owner: Agent.Agent["owner"]) {
+    const request = yield* Effect.mapError(decode(input), (reason) => early("request", reason))
+    yield* tell(observer.onStep?.("preflight"))
+    const prepared = yield* at("preflight", prepare(request, owner)).pipe(
+      Effect.mapError(({ reason }) => early(isRefusal(reason) ? "admission" : "preflight", reason))
+    )
+    let deployment = yield* attemptSettled(prepared, observer)
+    if (!deployment.reused) return deployment
+    let shared = yield* awaitShared(deployment.agent)
+    if (Option.isNone(shared)) {
+      // The deployment under this key died with its deployer, and the key is free again: this call is the retry.
+      deployment = yield* attemptSettled(prepared, observer)
+      if (!deployment.reused) return deployment
+      shared = yield* awaitShared(deployment.agent)
+    }
+    const reused: Deployment = { agent: Option.getOrElse(shared, () => deployment.agent), reused: true }
+    yield* tell(observer.onCommitted?.(reused))
+    return reused
+  })
+
+  // An agent that is through already is settled at once; if that can't be done now, whoever looks next does it. It has
+  // committed, so that nothing here may turn the deployment into a failure.
+  const settleQuickly = (agent: Agent.Agent) =>
+    settle.settle(agent).pipe(
+      Effect.timeout(settleLimit),
+      Effect.catchCause((cause) =>
+        Effect.as(Effect.logWarning(`could not settle ${agent.id}: ${describeCause(cause)}`), agent)
+      )
+    )
+
+  const deploy = Effect.fn("Deployer.deploy")((input: DeployInput, observer: Observer = {}) =>
+    run(input, observer, null)
+  )
+
+  const deployScoped = Effect.fn("Deployer.deployScoped")(function*(input: DeployInput, observer: Observer = {}) {
+    const scope = yield* Effect.scope
+    const stop = ({ agent, reused }: Deployment) =>
+      reused
+        ? Effect.void
+        : Scope.addFinalizer(
+          scope,
+          Effect.catchCause(
+            settle.stop(agent.id, { reason: "the scope that it belongs to was closed", by: "scope" }),
+            (cause) => Effect.logError(`could not stop ${agent.id}: ${describeCause(cause)}`)
+          )
+        )
+    return yield* run(input, {
+      ...observer,
+      onCommitted: (deployment) => Effect.andThen(stop(deployment), tell(observer.onCommitted?.(deployment)))
+    }, { host: host.identity, holder: host.self })
+  })
+
+  return Deployer.of({ deploy, deployScoped })
+})
+
+/** How often a deployment that waits for its agent looks whether somebody ended it. */
+const takeoverInterval = Duration.millis(100)
+
+const tell = (told: Effect.Effect<void> | undefined): Effect.Effect<void> =>
+  told === undefined
+    ? Effect.void
+    : Effect.catchCause(told, (cause) => Effect.logError(`an observer of the deployment broke: ${describeCause(cause)}`))
+
+const whyEnded = ({ state }: Agent.Agent): string => {
+  const end = state._tag === "ending" ? state.as : state
+  switch (end._tag) {
+    case "rolled-back":
+      return end.error.message
+    case "stopped":
+      return end.reason
+    default:
+      return `it is ${end._tag}`
+  }
+}
+
+const errorOf = (cause: Cause.Cause<StepFailed>): RegistryEntry.Story["error"] => {
+  const failure = Cause.findErrorOption(cause)
+  if (Option.isSome(failure)) return { tag: failure.value.reason._tag, message: failure.value.reason.message }
+  return Cause.hasInterruptsOnly(cause)
+    ? { tag: "Interrupted", message: "the deployment was interrupted" }
+    : { tag: "Defect", message: describeCause(cause) }
+}

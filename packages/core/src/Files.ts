@@ -1,0 +1,273 @@
+/**
+ * The file operations that a deployment is made of; the one module of the core that writes files.
+ *
+ * State-changing operations are synchronous system calls, on purpose: when an interruption arrives, each of them has
+ * happened or has not. An operation in flight on a thread pool could land after the release that should have undone it.
+ * Nothing follows a symbolic link in the last component, and `checkOwned` refuses one in any component below a root.
+ *
+ * Not promised: a bound in time. A system call on a hung disk can't be given up, which is one reason why a home on a
+ * network file system is refused.
+ */
+import { Context, Effect, Layer, Predicate, Queue, Schema, type Scope } from "effect"
+import { randomBytes } from "node:crypto"
+import * as NodeFs from "node:fs"
+import * as Path from "node:path"
+
+/** A system call on a file failed. */
+export class FileError extends Schema.TaggedError<FileError>()("FileError", {
+  operation: Schema.String,
+  path: Schema.String,
+  /** The system's name of the error, such as ENOSPC. */
+  code: Schema.String
+}) {
+  override get message() {
+    return `could not ${this.operation} ${this.path}: ${explain(this.code)}`
+  }
+}
+
+const explanations: Readonly<Record<string, string>> = {
+  EACCES: "permission denied; check who owns it",
+  EPERM: "operation not permitted; check who owns it",
+  ENOSPC: "no space is left on the disk; free some and try again",
+  EDQUOT: "the disk quota is used up; free some and try again",
+  EROFS: "the file system is read-only; use a home on another",
+  EMFILE: "this process has too many open files; raise its limit (ulimit -n)",
+  ENFILE: "the machine has too many open files",
+  EIO: "the disk reported an input/output error; check the disk",
+  EEXIST: "it exists already",
+  ENOENT: "there is no such file or directory",
+  ENOTDIR: "a part of the path is not a directory",
+  ELOOP: "a part of the path is a symbolic link, which is not followed here; replace it by a directory",
+  ENAMETOOLONG: "the path is too long"
+}
+
+const explain = (code: string): string => explanations[code] === undefined ? code : `${explanations[code]} (${code})`
+
+export interface FileInfo {
+  readonly kind: "file" | "directory" | "link" | "other"
+  readonly mode: number
+  readonly uid: number
+  readonly size: number
+  /** When its content was last changed, by the wall clock. */
+  readonly modifiedMillis: number
+  readonly device: number
+  readonly inode: number
+}
+
+export interface Space {
+  readonly freeBytes: number
+  /** The magic number that tells the kind of file system. */
+  readonly type: number
+}
+
+type Result<A> = Effect.Effect<A, FileError>
+
+export class Files extends Context.Service<Files, {
+  /** Makes one directory with just this mode, whatever the umask is; fails when something is there already. */
+  readonly makeDirectory: (path: string, mode: number) => Result<void>
+  /** Makes a directory and what is missing above it; what is there stays as it is. */
+  readonly ensureDirectory: (path: string, mode: number) => Result<void>
+  /** Creates a file that must not exist, with just this mode, and writes all of its content. */
+  readonly createFile: (path: string, content: string | Uint8Array, mode: number) => Result<void>
+  /** Puts the content in place by write and rename: a reader sees the old content or the new one, whole. */
+  readonly replaceFile: (path: string, content: string, mode: number) => Result<void>
+  /** Gives a file a second name; fails when the name is taken. */
+  readonly link: (from: string, to: string) => Result<void>
+  /** Removes a file; answers whether it was there. */
+  readonly removeFile: (path: string) => Result<boolean>
+  /** Removes an empty directory; answers whether it was there. */
+  readonly removeDirectory: (path: string) => Result<boolean>
+  /** Removes a directory with all that is in it, without following links; answers whether it was there. */
+  readonly removeTree: (path: string) => Result<boolean>
+  readonly readText: (path: string) => Result<string>
+  /** At most the last `bytes` of a file, as text. */
+  readonly readTail: (path: string, bytes: number) => Result<string>
+  /** At most `bytes` of a file from an offset on; less at its end, none behind it. */
+  readonly readChunk: (path: string, offset: number, bytes: number) => Result<Uint8Array>
+  readonly list: (path: string) => Result<ReadonlyArray<string>>
+  /** What stands at the path itself; undefined when there is nothing. */
+  readonly inspect: (path: string) => Result<FileInfo | undefined>
+  readonly setMode: (path: string, mode: number) => Result<void>
+  readonly isWritable: (path: string) => Effect.Effect<boolean>
+  readonly realPath: (path: string) => Result<string>
+  readonly space: (path: string) => Result<Space>
+  /**
+   * Watches a directory as long as the scope: the queue has an element when something changed since the last take. A
+   * hint to look again, never a proof. A system without watches left gives a queue that stays empty.
+   */
+  readonly watch: (directory: string) => Effect.Effect<Queue.Dequeue<void>, never, Scope.Scope>
+}>()("@slipway/core/Files") {}
+
+const codeOf = (cause: unknown): string =>
+  Predicate.hasProperty(cause, "code") && Predicate.isString(cause.code) ? cause.code : "EUNKNOWN"
+
+const attempt = <A>(operation: string, path: string, f: () => A): Result<A> =>
+  Effect.try({ try: f, catch: (cause) => new FileError({ operation, path, code: codeOf(cause) }) })
+
+/** The value, or `absent` when nothing stands at the path. */
+const unlessAbsent = <A, B>(effect: Result<A>, absent: B): Result<A | B> =>
+  Effect.catchIf(effect, (error) => error.code === "ENOENT", () => Effect.succeed(absent))
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = NodeFs.constants
+
+// Without O_NONBLOCK, opening a pipe that somebody put at the path would wait for a writer.
+const reading = O_RDONLY | O_NOFOLLOW | O_NONBLOCK
+
+/** The path, unless a symbolic link stands at it. */
+const unlinked = (path: string): string => {
+  if (NodeFs.lstatSync(path).isSymbolicLink()) throw Object.assign(new Error("a symbolic link"), { code: "ELOOP" })
+  return path
+}
+
+const writeNew = (path: string, content: string | Uint8Array, mode: number): void => {
+  const file = NodeFs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
+  // oxlint-disable-next-line no-unsafe-finally -- the descriptor must not outlive a failed write
+  try {
+    NodeFs.fchmodSync(file, mode)
+    NodeFs.writeFileSync(file, content)
+  } finally {
+    NodeFs.closeSync(file)
+  }
+}
+
+const kindOf = (stat: NodeFs.Stats): FileInfo["kind"] =>
+  stat.isFile() ? "file" : stat.isDirectory() ? "directory" : stat.isSymbolicLink() ? "link" : "other"
+
+const inspect = (path: string): Result<FileInfo | undefined> =>
+  unlessAbsent(
+    attempt("look at", path, (): FileInfo => {
+      const stat = NodeFs.lstatSync(path)
+      return {
+        kind: kindOf(stat),
+        mode: stat.mode & 0o7777,
+        uid: stat.uid,
+        size: stat.size,
+        modifiedMillis: stat.mtimeMs,
+        device: stat.dev,
+        inode: stat.ino
+      }
+    }),
+    undefined
+  )
+
+const readWhole = (path: string): string => {
+  const file = NodeFs.openSync(path, reading)
+  try {
+    return NodeFs.readFileSync(file, "utf8")
+  } finally {
+    NodeFs.closeSync(file)
+  }
+}
+
+/** `place` decides from the file's size where to read. */
+const readPart = (path: string, bytes: number, place: (size: number) => number): Buffer => {
+  const file = NodeFs.openSync(path, reading)
+  try {
+    const { size } = NodeFs.fstatSync(file)
+    const offset = place(size)
+    const buffer = Buffer.alloc(Math.max(0, Math.min(size - offset, bytes)))
+    return buffer.subarray(0, NodeFs.readSync(file, buffer, 0, buffer.length, offset))
+  } finally {
+    NodeFs.closeSync(file)
+  }
+}
+
+const watch = Effect.fnUntraced(function*(directory: string) {
+  const changes = yield* Queue.sliding<void>(1)
+  yield* Effect.acquireRelease(
+    attempt("watch", directory, () => {
+      const watcher = NodeFs.watch(directory, { persistent: false }, () => Queue.offerUnsafe(changes, undefined))
+      watcher.on("error", () => watcher.close())
+      return watcher
+    }),
+    (watcher) => Effect.sync(() => watcher.close())
+  ).pipe(Effect.ignore)
+  return Queue.asDequeue(changes)
+})
+
+export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
+  Files.of({
+    makeDirectory: (path, mode) =>
+      attempt("make the directory", path, () => {
+        NodeFs.mkdirSync(path, { mode })
+        NodeFs.chmodSync(path, mode)
+      }),
+    ensureDirectory: (path, mode) =>
+      attempt("make the directory", path, () => void NodeFs.mkdirSync(path, { recursive: true, mode })),
+    createFile: (path, content, mode) => attempt("create", path, () => writeNew(path, content, mode)),
+    replaceFile: (path, content, mode) =>
+      attempt("write", path, () => {
+        // Random, since a pid and a count may come again, in another namespace or after a crash.
+        const next = `${path}.${randomBytes(6).toString("hex")}.tmp`
+        try {
+          writeNew(next, content, mode)
+          NodeFs.renameSync(next, path)
+        } catch (cause) {
+          NodeFs.rmSync(next, { force: true })
+          throw cause
+        }
+      }),
+    link: (from, to) => attempt("link", to, () => NodeFs.linkSync(from, to)),
+    removeFile: (path) =>
+      unlessAbsent(
+        Effect.as(attempt("remove", path, () => NodeFs.unlinkSync(path)), true),
+        false
+      ),
+    removeDirectory: (path) =>
+      unlessAbsent(
+        Effect.as(attempt("remove", path, () => NodeFs.rmdirSync(path)), true),
+        false
+      ),
+    removeTree: (path) =>
+      unlessAbsent(
+        attempt("remove", path, () => {
+          NodeFs.lstatSync(path)
+          NodeFs.rmSync(path, { recursive: true, force: true })
+          return true
+        }),
+        false
+      ),
+    readText: (path) => attempt("read", path, () => readWhole(path)),
+    readTail: (path, bytes) =>
+      attempt("read", path, () => readPart(path, bytes, (size) => Math.max(0, size - bytes)).toString("utf8")),
+    readChunk: (path, offset, bytes) => attempt("read", path, () => readPart(path, bytes, () => offset)),
+    list: (path) => attempt("list", path, () => NodeFs.readdirSync(unlinked(path))),
+    inspect,
+    setMode: (path, mode) => attempt("change the mode of", path, () => NodeFs.chmodSync(unlinked(path), mode)),
+    isWritable: (path) =>
+      Effect.orElseSucceed(
+        Effect.as(
+          attempt("write to", path, () => NodeFs.accessSync(path, NodeFs.constants.W_OK | NodeFs.constants.X_OK)),
+          true
+        ),
+        () => false
+      ),
+    realPath: (path) => attempt("resolve", path, () => NodeFs.realpathSync(path)),
+    space: (path) =>
+      attempt("ask for the free space of", path, () => {
+        const stat = NodeFs.statfsSync(path)
+        return { freeBytes: stat.bavail * stat.bsize, type: stat.type }
+      }),
+    watch
+  }))
+
+/**
+ * Checks that `path` lies below `root` and that no component below the root is a symbolic link; fails with ELOOP where one is.
+ * Components that do not exist are fine. The root itself may be reached through links: it is the caller's word.
+ */
+export const checkOwned = Effect.fnUntraced(
+  function*(root: string, path: string): Effect.fn.Return<void, FileError, Files> {
+    const files = yield* Files
+    const relative = Path.relative(root, path)
+    if (relative === "" || relative === ".." || relative.startsWith(`..${Path.sep}`) || Path.isAbsolute(relative)) {
+      return yield* new FileError({ operation: "use", path, code: "ENOTDIR" })
+    }
+    const components = relative.split(Path.sep)
+    for (let depth = 1; depth <= components.length; depth++) {
+      const component = Path.join(root, ...components.slice(0, depth))
+      const info = yield* files.inspect(component)
+      if (info === undefined) return
+      if (info.kind === "link") return yield* new FileError({ operation: "use", path: component, code: "ELOOP" })
+    }
+  }
+)

@@ -1,0 +1,218 @@
+/**
+ * The home: the private directory that holds one registry, one tmux socket, and a directory per agent.
+ *
+ * `open` makes what is missing, in an order that any number of processes can run at once: the registry's file is created
+ * empty, then `home.json` (the home's id, and which file the registry is) is put in place by a link that only one of
+ * them wins. After that a registry that is not that file is refused: a copied or restored one does not know what runs now.
+ *
+ * Modes are tightened to 0700 and 0600 where they are wider. A home on a network file system is refused, since locks
+ * and crash safety rest on the local disk; so is a path that tmux would read as code.
+ */
+import { Target } from "@slipway/tmux"
+import { Context, Effect, Layer, Schema } from "effect"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { type FileError, Files } from "./Files.ts"
+import { Host } from "./Host.ts"
+import { RegistryReplaced } from "./Registry.ts"
+import { randomHex } from "./Task.ts"
+
+/** The home can't be used as it is. */
+export class HomeUnusable extends Schema.TaggedError<HomeUnusable>()("HomeUnusable", {
+  path: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the home ${this.path} can't be used: ${this.reason}; mend that, or choose another home with --home or SLIPWAY_HOME`
+  }
+}
+
+/** `home.json`. */
+const Identity = Schema.Struct({
+  version: Schema.Literal(1),
+  homeId: Schema.String.check(Schema.isPattern(/^[0-9a-f]{12}$/)),
+  registry: Schema.Struct({
+    inode: Schema.Int,
+    device: Schema.Int,
+    /** Device numbers may change with a restart, so that they are compared on the same boot alone. */
+    boot: Schema.String
+  })
+})
+const decodeIdentity = Schema.decodeUnknownEffect(Schema.fromJsonString(Identity))
+const encodeIdentity = Schema.encodeEffect(Schema.fromJsonString(Identity))
+
+export interface HomeOptions {
+  /** The directory; it is made when it is missing. */
+  readonly directory: string
+  /** The tmux socket; by default it is in the home, or in the runtime directory when that path would be too long. */
+  readonly socket?: string | undefined
+  /** How many agents may be active in this home at once. */
+  readonly maxActive?: number | undefined
+}
+
+const defaultMaxActive = 1000
+
+/** The user's state directory per XDG, then `slipway`; `SLIPWAY_HOME` goes before it. */
+export const defaultDirectory = (environment: Readonly<Record<string, string | undefined>>): string => {
+  const { HOME, SLIPWAY_HOME, XDG_STATE_HOME } = environment
+  if (SLIPWAY_HOME !== undefined && SLIPWAY_HOME !== "") return Path.resolve(SLIPWAY_HOME)
+  const state = XDG_STATE_HOME !== undefined && Path.isAbsolute(XDG_STATE_HOME)
+    ? XDG_STATE_HOME
+    : Path.join(HOME !== undefined && Path.isAbsolute(HOME) ? HOME : Os.homedir(), ".local", "state")
+  return Path.resolve(state, "slipway")
+}
+
+const decodeMaxActive = Schema.decodeUnknownEffect(
+  Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 1_000_000 }))
+)
+
+/** How many agents may be active in a home at once: `SLIPWAY_MAX_ACTIVE`, else 1000. */
+export const maxActiveOf = Effect.fnUntraced(function*(environment: Readonly<Record<string, string | undefined>>) {
+  const given = environment["SLIPWAY_MAX_ACTIVE"]
+  if (given === undefined || given === "") return defaultMaxActive
+  return yield* Effect.mapError(
+    decodeMaxActive(given),
+    () => new HomeUnusable({ path: defaultDirectory(environment), reason: "SLIPWAY_MAX_ACTIVE is not a whole number from 1 on" })
+  )
+})
+
+// NFS, SMB, CIFS, AFS, Ceph, FUSE-less cluster file systems: the magic numbers of statfs(2).
+const networkFileSystems = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x01021997])
+
+export class Home extends Context.Service<Home, {
+  readonly id: string
+  readonly directory: string
+  readonly registry: string
+  readonly socket: Target.SocketPath
+  readonly agents: string
+  readonly maxActive: number
+  readonly agentDirectory: (agentId: string) => string
+}>()("@slipway/core/Home") {
+  static readonly layer = (options: HomeOptions) => Layer.effect(Home, open(options))
+}
+
+const maxSocketBytes = Target.maxSocketPathBytes
+const decodeSocket = Schema.decodeUnknownEffect(Target.SocketPath)
+
+const open = Effect.fnUntraced(function*(
+  options: HomeOptions
+): Effect.fn.Return<Home["Service"], HomeUnusable | RegistryReplaced, Files | Host> {
+  const files = yield* Files
+  const given = Path.resolve(options.directory)
+  const unusable = (reason: string) => new HomeUnusable({ path: given, reason })
+  const orUnusable = Effect.mapError((error: FileError) => unusable(error.message))
+
+  const code = unusable("its path has a character that tmux reads as code (#, $, a control character, or ; at the end)")
+  if (Target.unsafe(given) !== undefined) return yield* code
+  yield* orUnusable(files.ensureDirectory(given, 0o700))
+  const directory = yield* orUnusable(files.realPath(given))
+  if (Target.unsafe(directory) !== undefined) return yield* code
+  const info = yield* orUnusable(files.inspect(directory))
+  if (info?.kind !== "directory") return yield* unusable("it is not a directory")
+  if (info.uid !== (process.getuid?.() ?? info.uid)) return yield* unusable("it belongs to another user")
+  if ((info.mode & 0o077) !== 0) yield* orUnusable(files.setMode(directory, 0o700))
+  const space = yield* orUnusable(files.space(directory))
+  if (networkFileSystems.has(space.type)) {
+    return yield* unusable("it is on a network file system, where locks and crash safety can't be relied on")
+  }
+  const agents = Path.join(directory, "agents")
+  yield* orUnusable(files.ensureDirectory(agents, 0o700))
+  const inside = yield* orUnusable(files.inspect(agents))
+  if (inside?.kind !== "directory") return yield* unusable("its agents directory is not a directory")
+  if ((inside.mode & 0o077) !== 0) yield* orUnusable(files.setMode(agents, 0o700))
+
+  const registry = Path.join(directory, "registry.db")
+  const identity = yield* identify(directory, registry, unusable)
+  const chosen = options.socket ?? (yield* chooseSocket(directory, identity.homeId, unusable))
+  const socket = yield* Effect.mapError(
+    decodeSocket(chosen),
+    () =>
+      unusable(`the tmux socket ${chosen} must be an absolute path of at most ${maxSocketBytes} bytes without # and $`)
+  )
+  return Home.of({
+    id: identity.homeId,
+    directory,
+    registry,
+    socket,
+    agents,
+    maxActive: options.maxActive ?? defaultMaxActive,
+    agentDirectory: (agentId) => Path.join(agents, agentId)
+  })
+})
+
+const identify = Effect.fnUntraced(function*(
+  directory: string,
+  registry: string,
+  unusable: (reason: string) => HomeUnusable
+) {
+  const files = yield* Files
+  const host = yield* Host
+  const orUnusable = Effect.mapError((error: FileError) => unusable(error.message))
+  const path = Path.join(directory, "home.json")
+  if ((yield* orUnusable(files.inspect(path))) === undefined) {
+    yield* files.createFile(registry, "", 0o600).pipe(
+      Effect.catchIf((error) => error.code === "EEXIST", () => Effect.void),
+      orUnusable
+    )
+    const file = yield* orUnusable(files.inspect(registry))
+    if (file === undefined) return yield* unusable("its registry vanished while the home was made; try again")
+    // Only an empty registry can have no home.json yet; whoever has filled this one meanwhile has put it in place before.
+    if (file.size > 0 && (yield* orUnusable(files.inspect(path))) === undefined) {
+      return yield* new RegistryReplaced({ path: registry, reason: "the home.json beside it is gone" })
+    }
+    const draft = Path.join(directory, `home.${yield* randomHex(12)}.tmp`)
+    const content = yield* encodeIdentity({
+      version: 1,
+      homeId: yield* randomHex(12),
+      registry: { inode: file.inode, device: file.device, boot: host.identity.boot }
+    }).pipe(Effect.mapError((error) => unusable(error.message)))
+    yield* orUnusable(files.createFile(draft, content, 0o600))
+    yield* files.link(draft, path).pipe(
+      Effect.catchIf((error) => error.code === "EEXIST", () => Effect.void),
+      Effect.ensuring(Effect.ignore(files.removeFile(draft))),
+      orUnusable
+    )
+  }
+  const identity = yield* Effect.flatMap(orUnusable(files.readText(path)), decodeIdentity).pipe(
+    Effect.catchTag("SchemaError", () => Effect.fail(unusable("its home.json can't be read")))
+  )
+  const found = yield* orUnusable(files.inspect(registry))
+  const recorded = identity.registry
+  if (found === undefined) return yield* new RegistryReplaced({ path: registry, reason: "the file is gone" })
+  if (found.kind !== "file") return yield* new RegistryReplaced({ path: registry, reason: "it is not a plain file" })
+  if (found.inode !== recorded.inode || (recorded.boot === host.identity.boot && found.device !== recorded.device)) {
+    return yield* new RegistryReplaced({
+      path: registry,
+      reason: "it is another file than the one recorded in home.json"
+    })
+  }
+  if ((found.mode & 0o077) !== 0) yield* orUnusable(files.setMode(registry, 0o600))
+  if ((((yield* orUnusable(files.inspect(path)))?.mode ?? 0) & 0o077) !== 0) {
+    yield* orUnusable(files.setMode(path, 0o600))
+  }
+  return identity
+})
+
+// A socket's path has little room; a home deep in the file system gets its socket in the runtime directory.
+const chooseSocket = Effect.fnUntraced(function*(
+  directory: string,
+  homeId: string,
+  unusable: (reason: string) => HomeUnusable
+) {
+  const inHome = Path.join(directory, "tmux.sock")
+  if (Buffer.byteLength(inHome) <= maxSocketBytes) return inHome
+  const files = yield* Files
+  // The fallback must not depend on the caller's environment: every process of this home has to find the same socket.
+  const runtime = Path.join("/tmp", `slipway-${process.getuid?.() ?? 0}`)
+  const made = Effect.catchIf(
+    files.makeDirectory(runtime, 0o700),
+    (error) => error.code === "EEXIST",
+    () => Effect.void
+  )
+  yield* Effect.mapError(made, (error) => unusable(error.message))
+  const info = yield* Effect.mapError(files.inspect(runtime), (error) => unusable(error.message))
+  if (info?.kind !== "directory" || info.uid !== (process.getuid?.() ?? info.uid) || (info.mode & 0o077) !== 0) {
+    return yield* unusable(`its path is too long for a socket, and ${runtime} is not a private directory of this user`)
+  }
+  return Path.join(runtime, `${homeId}.sock`)
+})

@@ -1,0 +1,175 @@
+/**
+ * Writes the shell script that runs one agent in its tmux session, and reads the record that it leaves.
+ *
+ * The script is POSIX sh. It gives the agent the prompt on standard input, appends its output straight to files, and
+ * forwards what should end it: HUP as HUP, and TERM, INT and QUIT as TERM. It records the exit status only after `wait`
+ * has reaped the agent, by renaming the state file to `exit.<code>`; so a record proves that the agent's main process
+ * is gone, a full disk does not lose it, and it proves nothing about the agent's children. The script can't be ended by
+ * these signals before that; SIGKILL of it leaves no record.
+ *
+ * The script is a fence: unlinked before sh has opened it, it runs nothing. Whoever sees the agent's directory removed
+ * is sure of the same, since the script does nothing outside of it.
+ *
+ * The agent's environment is set in the process that becomes the agent, and nowhere else: a secret never stands in an
+ * argument list or in the launcher's own environment, and no variable can change how the launcher works. The agent
+ * starts with INT and QUIT ignored, as each background job of sh does.
+ *
+ * Not promised: a signal that comes before the process has become the agent may be lost, so whoever stops an agent
+ * repeats it. Where sh is bash, a signal at the very moment at which the agent ends may be recorded in place of the
+ * agent's own code (bash loses the status then), and each signal is forwarded once, so that this can happen once. One
+ * string of more than 128 KiB in the environment or the arguments is refused by the system; that is recorded as an exit
+ * code like any other failure to start.
+ *
+ * Everything here is pure. No text given may hold a NUL character.
+ */
+import { Option } from "effect"
+import { constants } from "node:os"
+import { type Environment, isExportable } from "./AgentEnvironment.ts"
+
+/** The script itself; unlinking it keeps a session that starts later from running anything. */
+export const launcherFile = "launcher"
+/** What the agent reads from standard input. */
+export const promptFile = "prompt.md"
+/** What the agent wrote to standard output. */
+export const stdoutFile = "stdout.log"
+/** What the agent wrote to standard error, and why it could not be started. */
+export const stderrFile = "stderr.log"
+/** Exists from before the start until the end, and becomes the exit record. */
+export const stateFile = "run.state"
+/** The exit record is a file of this name with the exit code behind it. */
+export const exitPrefix = "exit."
+
+/** The exit code recorded when the agent's working directory can't be entered; sh uses it for what can't be run. */
+export const cannotStartCode = 126
+
+/** What a launcher has to know; no text in it may hold a NUL character. */
+export interface LauncherOptions {
+  /** The program, best by absolute path, and its arguments. */
+  readonly argv: readonly [string, ...ReadonlyArray<string>]
+  /** All that the agent is to see; names that sh can't export safely are passed over. */
+  readonly environment: Environment
+  /** Where the agent works; absolute. */
+  readonly cwd: string
+  /** The agent's own directory, with the prompt and the output; absolute. */
+  readonly directory: string
+  /** The file mode creation mask of the agent. */
+  readonly umask: number
+  /** The line that the pane shows. */
+  readonly notice: string
+}
+
+/** Any text as one word of sh, byte for byte. */
+const quote = (text: string): string => `'${text.replaceAll("'", `'\\''`)}'`
+
+// Set by the tmux server, not by the caller. The marker stays, and whatever the caller has is exported after it.
+const ofThePane = ["TMUX", "TMUX_PANE", "TERM", "TERM_PROGRAM", "TERM_PROGRAM_VERSION", "COLORTERM", "LANG"]
+
+/** The text of the script that runs one agent. */
+export const render = (options: LauncherOptions): string => {
+  const variables = Object.entries(options.environment)
+    .filter(([name]) => isExportable(name))
+    .map(([name, value]) => `  export ${name}=${quote(value)}\n`)
+    .join("")
+  // The agent is a function since sh parses that whole before it runs any of it: neither a locale nor a shell variable
+  // among the exports changes how the rest is read, and a shell that reports a killed job prints its name alone.
+  return `#!/bin/sh
+# Runs one agent, and renames ${stateFile} to ${exitPrefix}<code> once it has been reaped.
+umask 077
+p= s= once=
+# bash loses the status of a child that ends just as a signal comes, so there each signal is forwarded once and then
+# ignored; and in its posix mode it forgets a status that it has told.
+[ "\${BASH_VERSION-}" ] && set +o posix && once=1
+forward() {
+  s=$1
+  [ "$p" ] || return
+  kill -s "$1" "$p"
+  [ "$once" ] && trap '' "$@"
+}
+trap 'forward HUP' HUP
+trap 'forward TERM INT QUIT' TERM INT QUIT
+
+agent() {
+  # Asked to end before it was started.
+  case $s in
+    HUP) exit 129 ;;
+    TERM) exit 143 ;;
+  esac
+  cd -- ${quote(options.cwd)} 2>/dev/null || {
+    printf '%s\\n' ${quote(`The agent was not started: its working directory ${options.cwd} can't be entered.`)} >&2
+    exit ${cannotStartCode}
+  }
+  umask ${(options.umask & 0o777).toString(8).padStart(4, "0")}
+  unset OLDPWD ${ofThePane.join(" ")}
+  export PWD
+${variables}  exec ${options.argv.map(quote).join(" ")}
+}
+
+cd -- ${quote(options.directory)} || exit ${cannotStartCode}
+printf '%s\\n' ${quote(options.notice)}
+exec 2>/dev/null
+[ -e ${stateFile} ] || : >${stateFile}
+agent 2>>${stderrFile} <${promptFile} >>${stdoutFile} &
+p=$!
+# A signal that came before the line above found no one to go to.
+[ "$s" ] && kill -s "$s" "$p"
+
+# A signal cuts a wait short, and its status then tells nothing. The agent has been reaped when its id is gone.
+while
+  wait "$p"
+  c=$?
+  kill -0 "$p" && [ "$c" != 127 ]
+do :; done
+
+# The id may soon be another's: nothing is forwarded any more, and nothing ends the recording.
+trap '' HUP TERM INT QUIT
+# If the last wait was cut short by a signal just as it reaped, the status is still to be told; dash tells 127 if not.
+# Twice, since bash may answer once more with the signal, or with -1.
+for i in 1 2; do
+  wait "$p"
+  r=$?
+  [ "$r" = 127 ] || c=$r
+done
+# Lost by bash after all.
+[ "$c" = -1 ] && c=143
+trap '[ -e "${exitPrefix}$c" ] || : >"${exitPrefix}$c"' EXIT
+command -p mv -f ${stateFile} "${exitPrefix}$c"
+`
+}
+
+/** How an agent's main process ended. */
+export interface ExitRecord {
+  readonly code: number
+  /** The signal that the code stands for, if one that ends a process; the code is kept beside it. */
+  readonly signal: string | null
+}
+
+// By name, since numbers differ between systems. Signals that end no agent are left out: some agents exit with an HTTP
+// status cut to a byte, and 401 becomes 145, which would be SIGCHLD on Linux.
+const terminating = [
+  "SIGHUP",
+  "SIGINT",
+  "SIGQUIT",
+  "SIGILL",
+  "SIGTRAP",
+  "SIGABRT",
+  "SIGBUS",
+  "SIGFPE",
+  "SIGKILL",
+  "SIGUSR1",
+  "SIGSEGV",
+  "SIGUSR2",
+  "SIGPIPE",
+  "SIGALRM",
+  "SIGTERM"
+] as const satisfies ReadonlyArray<NodeJS.Signals>
+
+/** The exit record among the names of the files in an agent's directory. */
+export const parseExitRecord = (fileNames: ReadonlyArray<string>): Option.Option<ExitRecord> => {
+  for (const name of fileNames) {
+    const code = name.startsWith(exitPrefix) ? name.slice(exitPrefix.length) : ""
+    if (!/^(0|[1-9][0-9]{0,2})$/.test(code) || Number(code) > 255) continue
+    const signal = terminating.find((signal) => constants.signals[signal] === Number(code) - 128)
+    return Option.some({ code: Number(code), signal: signal ?? null })
+  }
+  return Option.none()
+}

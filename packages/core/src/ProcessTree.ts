@@ -1,0 +1,129 @@
+/**
+ * Finds the processes of an agent and ends them, and says `Dead` only with proof.
+ *
+ * A member of an agent bears its id in the environment, descends from a member (the launcher is one), or shares a session
+ * or a process group whose leader is a member; `processes/Membership` gives the exact rule. Neither this program nor its
+ * ancestors nor an excluded pid is ever a member.
+ *
+ * Guarantees: a signal goes out in the same synchronous turn in which pid and start time were confirmed; a process that
+ * took over a pid is left alone. `terminate` never fails, ends within its limit (plus one look at the table), can be
+ * interrupted between its rounds, and answers `Dead` only after clean looks and a proof for each group. EPERM means
+ * alive, a zombie is dead, and what cannot be told is `Unknown`.
+ *
+ * Not promised: to find a program that both leaves its session and wipes its environment after its parents are gone, or
+ * one of another user that descends from nothing of ours. macOS shows no foreign environment, so there the stored
+ * identities and what hangs on them is all that is found, and more answers are `Unknown`.
+ */
+import { Context, Effect, Layer, Schema } from "effect"
+import type { ProcessIdentity } from "./Host.ts"
+import { members, type Membership, type MembershipOptions, scan } from "./processes/Membership.ts"
+import * as ProcFs from "./processes/ProcFs.ts"
+import * as PsTable from "./processes/PsTable.ts"
+import type { System } from "./processes/System.ts"
+import { terminate, type TerminateOptions, type TerminateResult } from "./processes/Terminate.ts"
+
+export type { Evidence, Member, Membership, MembershipOptions } from "./processes/Membership.ts"
+export { Dead, Survivors, type TerminateOptions, TerminateResult, Unknown } from "./processes/Terminate.ts"
+
+/** The process table cannot be listed, so nothing can be said about any process. */
+export class ProcessTableUnreadable extends Schema.TaggedError<ProcessTableUnreadable>()("ProcessTableUnreadable", {
+  reason: Schema.String
+}) {
+  override get message(): string {
+    return `The process table cannot be read (${this.reason}). Mount /proc, or allow this user to run ps, and try again.`
+  }
+}
+
+/** A process whose environment names an agent. */
+export interface Bearer extends ProcessIdentity {
+  readonly agentId: string
+  readonly homeId: string | undefined
+}
+
+/** One look at the process table, which serves any number of agents. */
+export interface ProcessSnapshot {
+  /** The living members of an agent, and how many processes might be members and do not let themselves be read. */
+  readonly members: (options: MembershipOptions) => Membership
+  /** Whether the look also read all that was born meanwhile; if not, a chain of short-lived processes may be missing. */
+  readonly complete: boolean
+  /** Every living process that bears an agent's id, whoever's it is; a reaper finds strays by it. */
+  readonly bearers: ReadonlyArray<Bearer>
+}
+
+/** Process proof as a service: finding the processes of agents, and ending them. */
+/** Whether a pid belongs to an agent, by the mark in its environment. */
+export type Bearing =
+  | { readonly _tag: "Ours"; readonly identity: ProcessIdentity }
+  | { readonly _tag: "Gone" }
+  | { readonly _tag: "Stranger" }
+
+export class ProcessTree extends Context.Service<ProcessTree, {
+  /**
+   * Says whether the process with this pid is the agent's. A process that was only just forked has its mark after a
+   * moment, which is waited for; where no environment can be read, a living process is taken for the agent's.
+   */
+  readonly identify: (pid: number, agentId: string) => Effect.Effect<Bearing>
+  /** Looks at the process table once. */
+  readonly snapshot: Effect.Effect<ProcessSnapshot, ProcessTableUnreadable>
+  /** Ends all members of an agent and proves it, or says who lives. */
+  readonly terminate: (options: TerminateOptions) => Effect.Effect<TerminateResult>
+}>()("@slipway/core/ProcessTree") {
+  /** The service over a given operating system; tests hand in one of their own. */
+  static readonly make = (system: System): ProcessTree["Service"] =>
+    ProcessTree.of({
+      identify: (pid, agentId) => identify(system, pid, agentId),
+      snapshot: snapshot(system),
+      terminate: (options) => terminate(system, options)
+    })
+
+  /** The service over this machine: /proc where there is one, else ps. */
+  static readonly layer = Layer.sync(
+    ProcessTree,
+    () => ProcessTree.make(process.platform === "linux" ? ProcFs.system() : PsTable.system())
+  )
+}
+
+const mostRetries = 10
+
+/** How often a process without the mark is looked at again, five milliseconds apart: tmux answers before the exec. */
+const markRetries = 40
+
+const identify = Effect.fnUntraced(function*(system: System, pid: number, agentId: string): Effect.fn.Return<Bearing> {
+  for (let attempt = 0; attempt < markRetries; attempt++) {
+    const now = system.stat(pid)
+    if (now === "gone" || (now !== "unreadable" && now.zombie)) return { _tag: "Gone" }
+    if (now !== "unreadable") {
+      const environ = system.environ(pid)
+      const marked = environ._tag === "Read" && environ.agentId === agentId
+      if (marked || !system.environments) return { _tag: "Ours", identity: { pid, start: now.start } }
+    }
+    yield* Effect.sleep("5 millis")
+  }
+  return { _tag: "Stranger" }
+})
+
+const snapshot = Effect.fnUntraced(
+  function*(system: System): Effect.fn.Return<ProcessSnapshot, ProcessTableUnreadable> {
+    let look = scan(system)
+    // An exec shows an empty environment for a moment, and in a storm of births some go unread: that is no answer yet.
+    for (
+      let attempt = 0;
+      attempt < mostRetries && "entries" in look && (look.execing > 0 || !look.complete);
+      attempt++
+    ) {
+      yield* Effect.sleep("1 millis")
+      look = scan(system)
+    }
+    if ("blind" in look) return yield* new ProcessTableUnreadable({ reason: look.blind })
+    const { complete, entries } = look
+    return {
+      complete,
+      members: (options) => members(system, entries, options),
+      bearers: Array.from(entries.values()).flatMap(({ environ, pid, start, zombie }) =>
+        zombie || environ._tag !== "Read" || environ.agentId === undefined
+          ? []
+          : [{ pid, start, agentId: environ.agentId, homeId: environ.homeId }]
+      )
+    }
+  }
+)

@@ -1,0 +1,118 @@
+/**
+ * Decides whether an agent is up, by one wait on whichever comes first: its exit, its first output, the time.
+ *
+ * `survive` waits until the time is over, `output` until the agent wrote to standard output, `none` does not wait. An
+ * agent that ends with another code than 0, or that is gone without a record of its exit, fails at once; an exit with
+ * code 0 is a quick success. The wait is driven by file events, with a sparing poll where they fail; it can be interrupted
+ * at any moment, and it makes nothing, so that it has no release.
+ */
+import { Clock, Duration, Effect, Option, Queue, Schema } from "effect"
+import * as Path from "node:path"
+import type { Agent, Running } from "./Agent.ts"
+import { type FileError, Files } from "./Files.ts"
+import { Host } from "./Host.ts"
+import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
+
+/** The agent ended, and not with success, before it was up. */
+export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("AgentExitedEarly", {
+  code: Schema.Int,
+  signal: Schema.NullOr(Schema.String),
+  stderrTail: Schema.String
+}) {
+  override get message() {
+    const how = this.signal === null ? `with exit code ${this.code}` : `by ${this.signal}`
+    const said = lastLine(this.stderrTail)
+    return `the agent ended ${how} before it was up${
+      said === "" ? ", and wrote nothing to standard error" : `: ${said}`
+    }`
+  }
+}
+
+/** The agent is gone and left no record of how it ended. */
+export class AgentVanished extends Schema.TaggedError<AgentVanished>()("AgentVanished", {
+  stderrTail: Schema.String
+}) {
+  override get message() {
+    return "the agent's launcher was killed before the agent was up; see who kills processes on this machine (memory?)"
+  }
+}
+
+/** The agent lives, and wrote nothing in the time it was given. */
+export class NoFirstOutput extends Schema.TaggedError<NoFirstOutput>()("NoFirstOutput", {
+  withinMillis: Schema.Finite,
+  stderrTail: Schema.String
+}) {
+  override get message() {
+    const said = lastLine(this.stderrTail)
+    return `the agent wrote nothing to standard output within ${Duration.format(Duration.millis(this.withinMillis))}${
+      said === "" ? "" : ` (standard error says: ${said})`
+    }; give it longer with --ready-within`
+  }
+}
+
+/** The agent's files can't be read, so that nothing is known of it. */
+export class AgentUnreadable extends Schema.TaggedError<AgentUnreadable>()("AgentUnreadable", {
+  problem: Schema.String
+}) {
+  override get message() {
+    return `the agent's files can't be read: ${this.problem}`
+  }
+}
+
+export const ReadinessError = Schema.Union([AgentExitedEarly, AgentVanished, NoFirstOutput, AgentUnreadable])
+export type ReadinessError = typeof ReadinessError.Type
+
+/** How many bytes of an output's end are kept with an error or an ended agent. */
+export const tailBytes = 4096
+
+const lastLine = (text: string): string => text.trimEnd().split("\n").at(-1)?.slice(-500) ?? ""
+
+/** File events are lost on some file systems; a poll this seldom costs next to nothing. */
+const pollMillis = 100
+
+/** Waits until the agent is up; answers with its exit record when it is already through. */
+export const wait = Effect.fn("Readiness.wait")(function*(
+  directory: string,
+  running: Running,
+  readiness: Agent["readiness"]
+): Effect.fn.Return<Option.Option<ExitRecord>, ReadinessError, Files | Host> {
+  if (readiness.kind === "none") return Option.none()
+  return yield* Effect.scoped(watch(directory, running, readiness)).pipe(
+    Effect.catchTag("FileError", (error) => Effect.fail(new AgentUnreadable({ problem: error.message })))
+  )
+})
+
+const watch = Effect.fnUntraced(function*(directory: string, running: Running, readiness: Agent["readiness"]) {
+  const files = yield* Files
+  const host = yield* Host
+  const stderrTail = files.readTail(Path.join(directory, stderrFile), tailBytes).pipe(
+    Effect.orElseSucceed(() => "")
+  )
+  const exitRecord = Effect.map(files.list(directory), parseExitRecord)
+  const changes = yield* files.watch(directory)
+  const begin = yield* Clock.monotonicTimeNanos
+
+  const judgeExit = Effect.fnUntraced(function*(record: ExitRecord) {
+    if (record.code === 0) return record
+    return yield* new AgentExitedEarly({ ...record, stderrTail: yield* stderrTail })
+  })
+
+  while (true) {
+    const launcherGone = running.launcher === null || (yield* host.probe(running.launcher)) === "dead"
+    // Read after the launcher was seen gone: a record that was written by then is seen.
+    const record = yield* exitRecord
+    if (Option.isSome(record)) return Option.some(yield* judgeExit(record.value))
+    if (launcherGone) return yield* new AgentVanished({ stderrTail: yield* stderrTail })
+    if (readiness.kind === "output" && (yield* hasOutput(files, directory))) return Option.none()
+    const elapsedMillis = Number((yield* Clock.monotonicTimeNanos) - begin) / 1e6
+    const remaining = readiness.withinMillis - elapsedMillis
+    if (remaining <= 0) {
+      if (readiness.kind === "survive") return Option.none()
+      return yield* new NoFirstOutput({ withinMillis: readiness.withinMillis, stderrTail: yield* stderrTail })
+    }
+    yield* Effect.raceFirst(Queue.take(changes), Effect.sleep(Math.min(remaining, pollMillis)))
+  }
+})
+
+const hasOutput = (files: Files["Service"], directory: string): Effect.Effect<boolean, FileError> =>
+  Effect.map(files.inspect(Path.join(directory, stdoutFile)), (info) => info !== undefined && info.size > 0)

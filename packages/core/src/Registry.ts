@@ -1,0 +1,117 @@
+/**
+ * The registry: the record of truth about tasks, agents, their planned references, and what happened to them.
+ *
+ * This is the contract; `registry/SqlRegistry` fulfils it. Every write is one durable transaction: when it has answered, it
+ * survives a crash of the process and of the machine; when it failed, nothing of it was stored. A transition reads the
+ * row, applies a pure function, and writes the result under one lock, so that two processes never both leave a state.
+ * A busy registry is retried for a few seconds; no operation waits without end.
+ */
+import { Context, type DateTime, type Effect, type Option, type Result, Schema } from "effect"
+import type { AdmissionRefused, Decision } from "./Admission.ts"
+import { type Agent, AgentId } from "./Agent.ts"
+import type { Task, TaskId } from "./Task.ts"
+
+/** The registry could not be read or written; nothing of the operation was stored. */
+export class RegistryUnavailable extends Schema.TaggedError<RegistryUnavailable>()("RegistryUnavailable", {
+  operation: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the registry could not ${this.operation}: ${this.reason}; check the disk and the permissions of the home, then try again`
+  }
+}
+
+/** The registry's file is damaged, or is no registry; it was left as it is. */
+export class RegistryCorrupt extends Schema.TaggedError<RegistryCorrupt>()("RegistryCorrupt", {
+  path: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the registry ${this.path} is damaged (${this.reason}) and was left as it is; restore it from a backup, or use another home`
+  }
+}
+
+/** The registry was written by a newer Slipway; it was left as it is. */
+export class RegistryTooNew extends Schema.TaggedError<RegistryTooNew>()("RegistryTooNew", {
+  path: Schema.String,
+  found: Schema.Int,
+  supported: Schema.Int
+}) {
+  override get message() {
+    return `the registry ${this.path} has schema ${this.found}, and this Slipway knows ${this.supported}; update Slipway, or use another home`
+  }
+}
+
+/** The file is not the registry that this home recorded: a copy or a restored one. */
+export class RegistryReplaced extends Schema.TaggedError<RegistryReplaced>()("RegistryReplaced", {
+  path: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the registry ${this.path} is not the one this home recorded (${this.reason}); a copied or restored registry does not know what runs now, so it is refused`
+  }
+}
+
+export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { agentId: AgentId }) {
+  override get message() {
+    return `there is no agent ${this.agentId} in this home; 'slipway ps --all' shows those there are`
+  }
+}
+
+export const RegistryError = Schema.Union([RegistryUnavailable, RegistryCorrupt, RegistryTooNew, RegistryReplaced])
+export type RegistryError = typeof RegistryError.Type
+
+/** What happened to an agent, in the order in which it was stored. */
+export const AgentEvent = Schema.Struct({
+  agentId: AgentId,
+  at: Schema.DateTimeUtcFromString,
+  /** The status that the agent has since then. */
+  status: Schema.String,
+  /** A sentence for people; structured facts stand in the agent. */
+  detail: Schema.String
+})
+export type AgentEvent = typeof AgentEvent.Type
+
+export interface AgentFilter {
+  readonly taskId?: TaskId | undefined
+  /** Only rows that somebody still has to do something about. */
+  readonly activeOnly?: boolean | undefined
+}
+
+/** How many agents a task has had, without those rolled back, and how many hold a slot. */
+export interface TaskCounts {
+  readonly total: number
+  readonly active: number
+}
+
+export class Registry extends Context.Service<Registry, {
+  readonly insertTask: (task: Task) => Effect.Effect<void, RegistryError>
+  /** The project's default task; inserts `candidate` when there is none yet. */
+  readonly defaultTask: (candidate: Task) => Effect.Effect<Task, RegistryError>
+  readonly task: (id: TaskId) => Effect.Effect<Option.Option<Task>, RegistryError>
+  readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
+  readonly taskCounts: (id: TaskId) => Effect.Effect<TaskCounts, RegistryError>
+  /** Decides and, when the decision is to admit, inserts the candidate with its depth, in one transaction. */
+  readonly admit: (
+    candidate: Agent,
+    options: { readonly allowDuplicate: boolean; readonly homeMaxActive: number }
+  ) => Effect.Effect<Decision, AdmissionRefused | RegistryError>
+  readonly agent: (id: AgentId) => Effect.Effect<Option.Option<Agent>, RegistryError>
+  /** Newest first. */
+  readonly agents: (filter: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  /** Applies a pure transition to one row; answers the row as it is stored after it. */
+  readonly transition: <E>(
+    id: AgentId,
+    f: (agent: Agent) => Result.Result<Agent, E>,
+    event: { readonly at: DateTime.Utc; readonly detail: string }
+  ) => Effect.Effect<Agent, E | AgentNotFound | RegistryError>
+  /** Applies a transition to an agent and all its active descendants in one transaction, children first. */
+  readonly transitionFamily: <E>(
+    id: AgentId,
+    f: (agent: Agent, role: "self" | "descendant") => Result.Result<Agent, E>,
+    event: { readonly at: DateTime.Utc; readonly detail: string }
+  ) => Effect.Effect<ReadonlyArray<Agent>, E | AgentNotFound | RegistryError>
+  /** Forgets ended agents with their events; active ones stay. Answers how many it forgot. */
+  readonly forget: (ids: ReadonlyArray<AgentId>) => Effect.Effect<number, RegistryError>
+  readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
+}>()("@slipway/core/Registry") {}

@@ -1,0 +1,367 @@
+/**
+ * Settling: bringing an agent's row to what is true now, by whoever looks first.
+ *
+ * `judge` only looks. What it can't tell stays as it is. An end that it finds, and every stop, is first claimed in the
+ * registry (`ending`, the durable intent) and only then carried out by the resources' own releases; what could not be released
+ * stays in the row and is tried again by the next settle. Two at once do no harm: the claim is decided once, and
+ * releases may be run any number of times.
+ *
+ * A stop takes an agent's active descendants with it, children first. An agent that ended by itself does not: its
+ * children have rows of their own and go on.
+ */
+import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Result } from "effect"
+import * as Path from "node:path"
+import {
+  type Agent,
+  type AgentId,
+  beginEnding,
+  type Final,
+  finishEnding,
+  hasCommitted,
+  type Running,
+  type State,
+  type StoppedBy
+} from "./Agent.ts"
+import { summary, verdict } from "./AgentOutput.ts"
+import * as CleanupReport from "./CleanupReport.ts"
+import { Files } from "./Files.ts"
+import { Host } from "./Host.ts"
+import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
+import * as Lease from "./Lease.ts"
+import { tailBytes } from "./Readiness.ts"
+import { AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
+import { release } from "./Resource.ts"
+import { AgentDirectory } from "./resources/AgentDirectory.ts"
+import { AgentSession, type AgentSessionRef } from "./resources/AgentSession.ts"
+import { TaskEntry, type TaskEntryRef } from "./resources/TaskEntry.ts"
+
+/** What a look at an agent says. */
+export type Verdict =
+  /** The row is true. */
+  | { readonly _tag: "Stands" }
+  /** The row's state is over; `expected` is the state that this was judged on. */
+  | { readonly _tag: "Ended"; readonly as: Final; readonly expected: State["_tag"]; readonly evidence: string }
+  /** An ending that somebody has begun and nobody has finished. */
+  | { readonly _tag: "Unfinished" }
+  /** Nothing can be told; nothing is done. */
+  | { readonly _tag: "Unknown"; readonly evidence: string }
+
+const stands: Verdict = { _tag: "Stands" }
+const unknown = (evidence: string): Verdict => ({ _tag: "Unknown", evidence })
+
+export const sessionRef = (agent: Agent, grace?: Duration.Duration): AgentSessionRef => ({
+  ...agent.plan,
+  agentId: agent.id,
+  host: agent.running?.host ?? agent.lease?.host ?? null,
+  launcher: agent.running?.launcher ?? null,
+  grace
+})
+
+export const entryRef = (agent: Agent): TaskEntryRef => ({ ...agent.plan, agentId: agent.id })
+
+/** The last lines of an agent's output that are looked at for its final result. */
+const resultBytes = 64 * 1024
+
+export interface StopOptions {
+  readonly reason: string
+  readonly by?: StoppedBy | undefined
+  /** How long each agent may take to end by itself. */
+  readonly grace?: Duration.Duration | undefined
+}
+
+export class Settle extends Context.Service<Settle, {
+  /** Looks, and changes nothing. */
+  readonly judge: (agent: Agent) => Effect.Effect<Verdict>
+  /** Brings one row to what is true now; answers with the row as it is then. */
+  readonly settle: (agent: Agent) => Effect.Effect<Agent, RegistryError>
+  /** Says that the deployer of this token, in this process, has given up: its lease counts no more. */
+  readonly abandon: (token: string) => Effect.Effect<void>
+  /** Settles rows, eight at once; the answer has their order. */
+  readonly settleAll: (agents: ReadonlyArray<Agent>) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  /**
+   * Ends an agent and its active descendants, children first; answers with their rows when everything was tried. A row
+   * that is not final then is leaked, or still held by its deployer.
+   */
+  readonly stop: (
+    id: AgentId,
+    options: StopOptions
+  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError>
+}>()("@slipway/core/Settle") {
+  static readonly layer = Layer.effect(
+    Settle,
+    Effect.gen(function*() {
+      const files = yield* Files
+      const host = yield* Host
+      const registry = yield* Registry
+      const directory = yield* AgentDirectory
+      const session = yield* AgentSession
+      const entry = yield* TaskEntry
+
+      const tail = (agent: Agent, name: string, bytes: number) =>
+        files.readTail(Path.join(agent.plan.directory, name), bytes).pipe(Effect.orElseSucceed(() => ""))
+      const tails = Effect.fnUntraced(function*(agent: Agent) {
+        return { stdout: yield* tail(agent, stdoutFile, tailBytes), stderr: yield* tail(agent, stderrFile, tailBytes) }
+      })
+
+      const exitRecord = (agent: Agent) =>
+        files.list(agent.plan.directory).pipe(
+          Effect.map(parseExitRecord),
+          Effect.catchIf((error) => error.code === "ENOENT", () => Effect.succeedNone)
+        )
+
+      const exited = Effect.fnUntraced(function*(agent: Agent, record: ExitRecord) {
+        const lastLines = (yield* tail(agent, stdoutFile, resultBytes)).trimEnd().split("\n")
+        const as: Final = {
+          _tag: "exited",
+          ...record,
+          outcome: verdict(agent.spec.kind, { ...record, lastLines })
+        }
+        const found: Verdict = { _tag: "Ended", as, expected: "running", evidence: `exit record ${record.code}` }
+        return found
+      })
+
+      const lost = (why: string): Verdict => ({
+        _tag: "Ended",
+        as: { _tag: "lost", why },
+        expected: "running",
+        evidence: why
+      })
+
+      const abandoned = new Set<string>()
+
+      const judgeLease = (agent: Agent, lease: Lease.Lease): Effect.Effect<Lease.Standing> =>
+        abandoned.has(agent.token)
+          ? Effect.succeed({ _tag: "dead", evidence: "the deployer could not record its own failure" })
+          : Effect.provideService(Lease.judge(lease), Host, host)
+
+      const stopped = (by: StoppedBy, reason: string): Verdict => ({
+        _tag: "Ended",
+        as: { _tag: "stopped", reason, by },
+        expected: "running",
+        evidence: reason
+      })
+
+      const judgeDeploying = Effect.fnUntraced(function*(agent: Agent) {
+        if (agent.lease === null) return unknown("a deployment without a lease")
+        const standing = yield* judgeLease(agent, agent.lease)
+        switch (standing._tag) {
+          case "held":
+            return stands
+          case "unknown":
+            return unknown(standing.evidence)
+          default: {
+            const error = { tag: "DeployerGone", message: `the deployer is gone: ${standing.evidence}` }
+            const as: Final = { _tag: "rolled-back", step: "deployment", error }
+            const found: Verdict = { _tag: "Ended", as, expected: "deploying", evidence: standing.evidence }
+            return found
+          }
+        }
+      })
+
+      const judgeOwner = Effect.fnUntraced(function*(agent: Agent) {
+        if (agent.owner === null) return stands
+        const standing = yield* Effect.provideService(Lease.judgeHolder(agent.owner), Host, host)
+        return standing._tag === "dead"
+          ? stopped("owner-gone", `its owner is gone: ${standing.evidence}`)
+          : stands
+      })
+
+      const size = (agent: Agent, name: string) =>
+        Effect.map(files.inspect(Path.join(agent.plan.directory, name)), (info) => ({
+          bytes: info?.size ?? 0,
+          modifiedMillis: info?.modifiedMillis ?? 0
+        }))
+
+      /** Whether a living agent is past one of its limits of time. */
+      const judgeLimits = Effect.fnUntraced(function*(agent: Agent, running: Running) {
+        const { firstOutputMillis, maxRunMillis, stallMillis } = agent.limits
+        const ranMillis = ((yield* host.bootClock) - running.since) * 1000
+        if (maxRunMillis !== null && ranMillis > maxRunMillis) {
+          return stopped("max-run", `it ran longer than ${readable(maxRunMillis)}`)
+        }
+        if (firstOutputMillis === null && stallMillis === null) return stands
+        const stdout = yield* size(agent, stdoutFile)
+        if (firstOutputMillis !== null && stdout.bytes === 0 && ranMillis > firstOutputMillis) {
+          return stopped("first-output", `it wrote nothing to standard output within ${readable(firstOutputMillis)}`)
+        }
+        const stderr = yield* size(agent, stderrFile)
+        const quietMillis = (yield* Clock.currentTimeMillis) - Math.max(stdout.modifiedMillis, stderr.modifiedMillis)
+        return stallMillis !== null && ranMillis > stallMillis && quietMillis > stallMillis
+          ? stopped("stall", `it wrote nothing for ${readable(stallMillis)}`)
+          : stands
+      })
+
+      /** A living agent stands unless its owner is gone or a limit of time is over. */
+      const judgeAlive = Effect.fnUntraced(function*(agent: Agent, running: Running) {
+        const byOwner = yield* judgeOwner(agent)
+        return byOwner._tag === "Stands" ? yield* judgeLimits(agent, running) : byOwner
+      })
+
+      const judgeRunning = Effect.fnUntraced(function*(agent: Agent) {
+        const { running } = agent
+        if (running === null) return unknown("a running agent without a session")
+        const early = yield* exitRecord(agent)
+        if (Option.isSome(early)) return yield* exited(agent, early.value)
+        if (running.host.machine !== host.identity.machine) return unknown(`it runs on ${running.host.machine}`)
+        if (running.host.boot !== host.identity.boot) return lost("the machine was restarted")
+        if (running.host.pidNamespace !== host.identity.pidNamespace) return unknown("it runs in another pid namespace")
+        if (running.launcher !== null) {
+          const liveness = yield* host.probe(running.launcher)
+          if (liveness === "alive") return yield* judgeAlive(agent, running)
+          if (liveness === "unknown") return unknown("its launcher can't be looked at")
+        }
+        const present = yield* session.probe(sessionRef(agent))
+        if (present._tag === "Unknown") return unknown(present.reason)
+        if (present._tag === "Present") return yield* judgeAlive(agent, running)
+        // Read after everything was seen gone: a record that was written by then is seen.
+        const late = yield* exitRecord(agent)
+        return Option.isSome(late)
+          ? yield* exited(agent, late.value)
+          : lost("its launcher was killed and left no exit record")
+      })
+
+      const judge = Effect.fn("Settle.judge")(function*(agent: Agent): Effect.fn.Return<Verdict> {
+        switch (agent.state._tag) {
+          case "deploying":
+            return yield* judgeDeploying(agent)
+          case "running":
+            return yield* Effect.catch(judgeRunning(agent), (error) => Effect.succeed(unknown(error.message)))
+          case "ending":
+            return { _tag: "Unfinished" }
+          default:
+            return stands
+        }
+      })
+
+      const deployerOf = Effect.fnUntraced(function*(agent: Agent) {
+        if (agent.lease === null || abandoned.has(agent.token)) return "gone"
+        const standing = yield* judgeLease(agent, agent.lease)
+        return standing._tag === "dead" ? "gone" : standing._tag === "expired" ? "expired" : "at-work"
+      })
+
+      /** Carries out an ending that has been claimed. */
+      const finish = Effect.fn("Settle.finish")(function*(agent: Agent, grace?: Duration.Duration) {
+        if (agent.state._tag !== "ending") return agent
+        const rolledBack = agent.state.as._tag === "rolled-back"
+        const deployer = yield* deployerOf(agent)
+        let report = CleanupReport.add(CleanupReport.empty, yield* release(session, sessionRef(agent, grace)))
+        const kept = yield* tails(agent)
+        const told = yield* summaryOf(agent)
+        if (rolledBack) {
+          report = CleanupReport.add(report, yield* release(entry, entryRef(agent)))
+          // Files go last: while a process may live, the directory says what it is.
+          if (CleanupReport.leftovers(report).length === 0) {
+            report = CleanupReport.add(report, yield* release(directory, agent.plan))
+          }
+        }
+        const left = CleanupReport.leftovers(report)
+        const at = yield* DateTime.now
+        const facts = { left, deployer, at, tail: agent.tail ?? kept, summary: agent.summary ?? told } as const
+        // Before the row: should this be killed in between, the row is settled again and the entry written again.
+        if (!rolledBack) yield* project(Result.getOrElse(finishEnding(agent, facts), () => agent))
+        const detail = left.length > 0
+          ? CleanupReport.problems(report).join("; ")
+          : deployer === "gone"
+          ? "settled"
+          : "released; its deployer may still be at work"
+        return yield* registry.transition(agent.id, (row) => finishEnding(row, facts), { at, detail }).pipe(
+          Effect.catchTag(["AgentNotFound", "TransitionRefused"], () => Effect.succeed(agent))
+        )
+      })
+
+      const summaryOf = Effect.fnUntraced(function*(agent: Agent) {
+        if (agent.spec.kind === "command") return null
+        const head = yield* files.readChunk(Path.join(agent.plan.directory, stdoutFile), 0, resultBytes).pipe(
+          Effect.map((bytes) => new TextDecoder().decode(bytes)),
+          Effect.orElseSucceed(() => "")
+        )
+        const end = yield* tail(agent, stdoutFile, resultBytes)
+        const lines = [...head.split("\n").slice(0, 20), ...end.split("\n")]
+        return summary(agent.spec.kind, lines)
+      })
+
+      // The entry is a projection: a write that fails is made good by the next settle of this row.
+      const project = (agent: Agent) =>
+        hasCommitted(agent)
+          ? Effect.catch(entry.make(entryRef(agent), agent), (error) => Effect.logWarning(error.message))
+          : Effect.void
+
+      const claim = Effect.fnUntraced(function*(agent: Agent, found: Verdict & { readonly _tag: "Ended" }) {
+        const at = yield* DateTime.now
+        return yield* registry.transition(agent.id, (row) => beginEnding(row, found.as, found.expected), {
+          at,
+          detail: found.evidence
+        }).pipe(
+          // Somebody else was first: their row is the answer.
+          Effect.catchTag("TransitionRefused", () => reread(agent)),
+          Effect.catchTag("AgentNotFound", () => Effect.succeed(agent))
+        )
+      })
+
+      const reread = (agent: Agent) => Effect.map(registry.agent(agent.id), Option.getOrElse(() => agent))
+
+      const settle = Effect.fn("Settle.settle")(function*(agent: Agent): Effect.fn.Return<Agent, RegistryError> {
+        const found = yield* judge(agent)
+        switch (found._tag) {
+          case "Stands":
+          case "Unknown":
+            return agent
+          case "Ended":
+            return yield* finish(yield* claim(agent, found))
+          case "Unfinished":
+            return yield* finish(agent)
+        }
+      })
+
+      const settleAll = (agents: ReadonlyArray<Agent>) => Effect.forEach(agents, settle, { concurrency: 8 })
+
+      const stop = Effect.fn("Settle.stop")(function*(id: AgentId, options: StopOptions) {
+        const found = yield* registry.agent(id)
+        if (Option.isNone(found)) return yield* new AgentNotFound({ agentId: id })
+        // What has ended by itself already is told so, and not as stopped.
+        yield* settle(found.value)
+        const at = yield* DateTime.now
+        const family = yield* registry.transitionFamily(
+          id,
+          (agent) => beginEnding(agent, endOf(agent, id, options)),
+          { at, detail: options.reason }
+        ).pipe(Effect.catchTag("TransitionRefused", () => Effect.map(reread(found.value), (agent) => [agent])))
+        const depths = [...new Set(family.map((agent) => agent.depth))].toSorted((a, b) => b - a)
+        const ended: Array<Agent> = []
+        for (const depth of depths) {
+          const level = family.filter((agent) => agent.depth === depth)
+          ended.push(...(yield* Effect.forEach(level, (agent) => finish(agent, options.grace), { concurrency: 8 })))
+        }
+        return yield* Effect.forEach(ended, awaitDeployer, { concurrency: "unbounded" })
+      })
+
+      // A deployer finds out within moments that its row was taken over, and rolls back.
+      const awaitDeployer = Effect.fnUntraced(function*(agent: Agent) {
+        let now = agent
+        for (let look = 0; look < 100 && isHeldByDeployer(now); look++) {
+          yield* Effect.sleep("50 millis")
+          now = yield* reread(now)
+        }
+        return now
+      })
+
+      const abandon = (token: string) => Effect.sync(() => void abandoned.add(token))
+
+      return Settle.of({ judge, settle, settleAll, stop, abandon })
+    })
+  )
+}
+
+const isHeldByDeployer = (agent: Agent): boolean =>
+  agent.state._tag === "ending" && agent.lease !== null && agent.state.left === null
+
+const readable = (millis: number): string => Duration.format(Duration.millis(millis))
+
+// What never committed is rolled back, whoever asks for its end: its files go too.
+const endOf = (agent: Agent, root: AgentId, options: StopOptions): Final => {
+  const isRoot = agent.id === root
+  const reason = isRoot ? options.reason : `its ancestor ${root} was stopped: ${options.reason}`
+  return agent.state._tag === "deploying"
+    ? { _tag: "rolled-back", step: "deployment", error: { tag: "Stopped", message: reason } }
+    : { _tag: "stopped", reason, by: isRoot ? options.by ?? "request" : "ancestor" }
+}

@@ -1,0 +1,169 @@
+/**
+ * Slipway as one service with one layer: what an orchestrator provides, and is done.
+ *
+ * `Slipway.layer()` opens the home (and makes it at first use), its registry and its tmux socket, and holds nothing that
+ * would have to be ended apart from the registry's connection: agents outlive the layer, unless they were deployed with `deployScoped`.
+ */
+import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
+import { TmuxProcess } from "@slipway/tmux"
+import { Context, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
+import type { Agent, AgentId } from "./Agent.ts"
+import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } from "./Agents.ts"
+import { type Caller, currentCaller, Deployer, type Deployment, type Observer } from "./Deployer.ts"
+import type { DeployError } from "./DeployError.ts"
+import { type DeployInput, invalid, type InvalidRequest } from "./DeployRequest.ts"
+import * as Files from "./Files.ts"
+import { defaultDirectory, Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
+import { Host } from "./Host.ts"
+import { WorkingDirectoryMissing } from "./Preflight.ts"
+import { ProcessTree } from "./ProcessTree.ts"
+import {
+  type AgentEvent,
+  type AgentFilter,
+  type AgentNotFound,
+  Registry,
+  type RegistryError,
+  type RegistryReplaced,
+  type TaskCounts
+} from "./Registry.ts"
+import * as SqliteRegistry from "./registry/SqliteRegistry.ts"
+import { AgentDirectory } from "./resources/AgentDirectory.ts"
+import { AgentSession } from "./resources/AgentSession.ts"
+import { TaskEntry } from "./resources/TaskEntry.ts"
+import { Settle } from "./Settle.ts"
+import { fromRequest, type Task, type TaskId, TaskRequest } from "./Task.ts"
+import * as Workspace from "./Workspace.ts"
+
+/** There is no such task in this home. */
+export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { taskId: Schema.String }) {
+  override get message() {
+    return `there is no task ${this.taskId} in this home; 'slipway task list' shows those there are`
+  }
+}
+
+/** What `createTask` takes: the request with plain strings. */
+export type TaskInput = typeof TaskRequest.Encoded
+
+export type CreateTaskError = InvalidRequest | RegistryError | Workspace.WorkspaceUnusable | WorkingDirectoryMissing
+
+export class Slipway extends Context.Service<Slipway, {
+  readonly home: Home["Service"]
+  readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
+  readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
+  readonly task: (id: TaskId) => Effect.Effect<Task, RegistryError | TaskNotFound>
+  readonly taskCounts: (id: TaskId) => Effect.Effect<TaskCounts, RegistryError>
+  /** Deploys an agent that outlives the caller: commits whole, or leaves nothing behind. */
+  readonly deploy: (input: DeployInput, observer?: Observer) => Effect.Effect<Deployment, DeployError>
+  /** Deploys an agent that is stopped, with proof, when the scope closes. */
+  readonly deployScoped: (
+    input: DeployInput,
+    observer?: Observer
+  ) => Effect.Effect<Deployment, DeployError, Scope.Scope>
+  readonly agents: (filter?: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  readonly agent: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
+  readonly wait: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly stop: (
+    ids: ReadonlyArray<AgentId>,
+    request?: StopRequest
+  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError | SelfStopRefused>
+  readonly output: (
+    id: AgentId,
+    options?: OutputOptions
+  ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
+}>()("@slipway/core/Slipway") {
+  /** Over given services: tests put their own in their place. */
+  static readonly layerNoDeps = (options: SlipwayOptions = {}) => layerNoDeps(options)
+  /** Ready to use on this machine. */
+  static readonly layer = (options: SlipwayOptions = {}) => layer(options)
+}
+
+export interface SlipwayOptions extends Partial<HomeOptions> {
+  /** The process whose environment agents inherit; by default this one. */
+  readonly caller?: Caller | undefined
+  /** The tmux executable; by default `tmux` on the caller's PATH. */
+  readonly tmux?: string | undefined
+  /** How long one step of a deployment may take, the wait for the agent apart; 20 seconds by default. */
+  readonly stepLimit?: Duration.Input | undefined
+}
+
+const make = Effect.gen(function*() {
+  const home = yield* Home
+  const registry = yield* Registry
+  const deployer = yield* Deployer
+  const agents = yield* Agents
+  const files = yield* Files.Files
+  const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
+
+  const createTask = Effect.fn("Slipway.createTask")(function*(input: TaskInput) {
+    const request = yield* Effect.mapError(decodeTask(input), invalid)
+    const project = yield* Effect.mapError(
+      files.realPath(request.project),
+      () => new WorkingDirectoryMissing({ path: request.project })
+    )
+    const task = yield* fromRequest({ ...request, project })
+    yield* registry.insertTask(task)
+    yield* Effect.provideService(Workspace.ensure(task), Files.Files, files)
+    return task
+  })
+
+  const task = Effect.fn("Slipway.task")(function*(id: TaskId) {
+    const found = yield* registry.task(id)
+    return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
+  })
+
+  return Slipway.of({
+    home,
+    createTask,
+    tasks: registry.tasks,
+    task,
+    taskCounts: registry.taskCounts,
+    deploy: deployer.deploy,
+    deployScoped: deployer.deployScoped,
+    agents: (filter = {}) => agents.list(filter),
+    agent: agents.get,
+    events: agents.events,
+    wait: agents.wait,
+    stop: agents.stop,
+    output: agents.output
+  })
+})
+
+const registryLayer = Layer.unwrap(Effect.map(Home, (home) => SqliteRegistry.layer({ path: home.registry })))
+
+const layerNoDeps = (options: SlipwayOptions) => {
+  const resources = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer)
+  const agents = Layer.unwrap(
+    Effect.map(callerOf(options), ({ environment }) => Agents.layer({ insideOf: environment["SLIPWAY_AGENT_ID"] }))
+  )
+  return Layer.effect(Slipway, make).pipe(
+    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents)),
+    Layer.provide(Settle.layer),
+    Layer.provide(resources)
+  )
+}
+
+const callerOf = (options: SlipwayOptions): Effect.Effect<Caller> =>
+  options.caller === undefined ? currentCaller : Effect.succeed(options.caller)
+
+/** What `Slipway.layerNoDeps` stands on: the home, its registry, files, processes, and tmux. */
+export const services = (options: SlipwayOptions) => {
+  const home = Layer.unwrap(
+    Effect.map(
+      callerOf(options),
+      ({ environment }) => Home.layer({ ...options, directory: options.directory ?? defaultDirectory(environment) })
+    )
+  )
+  const spawner = NodeChildProcessSpawner.layer.pipe(Layer.provide([NodeFileSystem.layer, NodePath.layer]))
+  const tmux = Layer.unwrap(
+    Effect.map(callerOf(options), ({ environment }) => TmuxProcess.layer({ executable: options.tmux, environment }))
+  ).pipe(Layer.provide(spawner))
+  return registryLayer.pipe(
+    Layer.provideMerge(home),
+    Layer.provideMerge(Layer.mergeAll(Files.layer, Host.layer, ProcessTree.layer, tmux))
+  )
+}
+
+const layer = (options: SlipwayOptions): Layer.Layer<Slipway, HomeUnusable | RegistryError | RegistryReplaced> =>
+  // Layers are memoized by reference, also by a program that provides two homes, one inside the other; each needs its own.
+  Layer.fresh(layerNoDeps(options).pipe(Layer.provide(services(options))))

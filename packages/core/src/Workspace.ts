@@ -1,0 +1,49 @@
+/**
+ * A task's workspace, `<project>/.slipway/<task id>/`: what people and agents read about the task.
+ *
+ * It belongs to the task and not to a deployment, so that no rollback removes it. Everything in it is a projection of the
+ * registry: it is written whole (by write and rename) and may be rewritten at any time.
+ */
+import { Effect, Schema } from "effect"
+import * as Path from "node:path"
+import { checkOwned, type FileError, Files } from "./Files.ts"
+import type { Task, TaskId } from "./Task.ts"
+import * as View from "./View.ts"
+
+/** The project's directory, or the workspace in it, can't be used. */
+export class WorkspaceUnusable extends Schema.TaggedError<WorkspaceUnusable>()("WorkspaceUnusable", {
+  path: Schema.String,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `the workspace ${this.path} can't be used: ${this.reason}`
+  }
+}
+
+export const directoryOf = (project: string, taskId: TaskId): string => Path.join(project, ".slipway", taskId)
+
+/** Where an agent's document stands in a workspace. */
+export const entryOf = (workspace: string, agentId: string): string => Path.join(workspace, "agents", `${agentId}.json`)
+
+/** Makes what is missing of the workspace and writes `task.json`; safe to run again and at once. */
+export const ensure = Effect.fnUntraced(function*(task: Task): Effect.fn.Return<string, WorkspaceUnusable, Files> {
+  const files = yield* Files
+  const workspace = directoryOf(task.project, task.id)
+  const make = Effect.gen(function*() {
+    const top = Path.join(task.project, ".slipway")
+    yield* checkOwned(task.project, Path.join(workspace, "agents"))
+    for (const directory of [top, workspace, Path.join(workspace, "agents")]) {
+      yield* Effect.catchIf(files.makeDirectory(directory, 0o700), isThere, () => Effect.void)
+    }
+    const ignore = Path.join(top, ".gitignore")
+    if ((yield* files.inspect(ignore)) === undefined) yield* files.replaceFile(ignore, "*\n", 0o600)
+    const document = Path.join(workspace, "task.json")
+    if ((yield* files.inspect(document)) === undefined) {
+      yield* files.replaceFile(document, `${JSON.stringify(View.task(task), null, 2)}\n`, 0o600)
+    }
+  })
+  yield* Effect.mapError(make, (error) => new WorkspaceUnusable({ path: workspace, reason: error.message }))
+  return workspace
+})
+
+const isThere = (error: FileError): boolean => error.code === "EEXIST"

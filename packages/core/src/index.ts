@@ -1,0 +1,29 @@
+/**
+ * Slipway for orchestrators: `Slipway.layer()` gives one service that deploys agents whole or leaves nothing behind.
+ */
+export * from "./Admission.ts"
+export * as Agent from "./Agent.ts"
+export * as AgentCommand from "./AgentCommand.ts"
+export { type OutputOptions, SelfStopRefused, type StopRequest } from "./Agents.ts"
+export * as CleanupReport from "./CleanupReport.ts"
+export { type Caller, currentCaller, type Deployment, type Observer } from "./Deployer.ts"
+export * from "./DeployError.ts"
+export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./DeployRequest.ts"
+export { FileError } from "./Files.ts"
+export { defaultDirectory, HomeUnusable } from "./Home.ts"
+export * from "./Preflight.ts"
+export * from "./Readiness.ts"
+export {
+  type AgentEvent,
+  AgentNotFound,
+  RegistryCorrupt,
+  RegistryError,
+  RegistryReplaced,
+  RegistryTooNew,
+  RegistryUnavailable
+} from "./Registry.ts"
+export { type ReleaseOutcome, type ReleaseRecord, type ResourceKind } from "./Resource.ts"
+export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"
+export * as Task from "./Task.ts"
+export * as View from "./View.ts"
+export { WorkspaceUnusable } from "./Workspace.ts"

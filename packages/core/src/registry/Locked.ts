@@ -1,0 +1,18 @@
+/**
+ * How a database that another process has locked is asked again: every ten milliseconds or so, with the event loop free in
+ * between, until a bound in time. Nothing but a lock, a deadlock, or a lost race is retried: what is missing or forbidden stays so.
+ */
+import { type Duration, Schedule } from "effect"
+import { SqlError } from "effect/sql"
+
+const passing: ReadonlySet<string> = new Set<SqlError.SqlErrorReason["_tag"]>([
+  "LockTimeoutError",
+  "DeadlockError",
+  "SerializationError"
+])
+
+/** The options of `Effect.retry` that wait for a lock, for ten seconds unless told otherwise. */
+export const retryLocked = (timeout: Duration.Input = "10 seconds") => ({
+  while: (error: unknown) => SqlError.isSqlError(error) && passing.has(error.reason._tag),
+  schedule: Schedule.spaced("10 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: timeout }))
+})

@@ -1,0 +1,366 @@
+/**
+ * The registry on SQL: SQLite through `NodeSqlite`, and any client of `effect/sql` that understands the same statements.
+ *
+ * Each operation that writes is one transaction that holds the write lock from its first read (SQLite begins immediately;
+ * elsewhere an advisory lock of the database stands for it). A lock held by another process is retried for ten seconds
+ * unless told otherwise, in steps that leave the event loop free; then the operation fails with `RegistryUnavailable` and
+ * nothing of it is stored.
+ */
+import { DateTime, type Duration, Effect, Layer, Option, Predicate, Schema } from "effect"
+import { SqlClient, SqlError } from "effect/sql"
+import { decide } from "../Admission.ts"
+import { Agent, type AgentId, holdsSlot, isActive, status } from "../Agent.ts"
+import {
+  AgentEvent,
+  AgentNotFound,
+  Registry,
+  RegistryCorrupt,
+  type RegistryError,
+  RegistryTooNew,
+  RegistryUnavailable
+} from "../Registry.ts"
+import { Task, type TaskId } from "../Task.ts"
+import { retryLocked } from "./Locked.ts"
+import * as Migrations from "./Migrations.ts"
+
+const TaskRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Task) }))
+const AgentRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Agent) }))
+const EventRows = Schema.Array(AgentEvent)
+const CountRows = Schema.Array(Schema.Struct({ n: Schema.NullOr(Schema.Int) }))
+const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
+const IdRows = Schema.Array(Schema.Struct({ id: Agent.fields.id }))
+
+const encodeTaskJson = Schema.encodeEffect(Schema.fromJsonString(Task))
+const encodeAgentJson = Schema.encodeEffect(Schema.fromJsonString(Agent))
+const unwritable = (error: Schema.SchemaError) =>
+  new RegistryUnavailable({ operation: "write a row", reason: error.message })
+
+// SQLITE_CORRUPT and SQLITE_NOTADB.
+const damaged = new Set([11, 26])
+
+const errnoOf = (error: SqlError.SqlError): number | undefined => {
+  const cause = error.reason.cause
+  return Predicate.hasProperty(cause, "errno") && Predicate.isNumber(cause.errno) ? cause.errno & 0xff : undefined
+}
+
+const reasonOf = (error: SqlError.SqlError): string => error.reason.message ?? error.reason._tag
+
+/** What a failure of the database means for the registry. */
+export const toRegistryError = (path: string, operation: string, error: SqlError.SqlError): RegistryError =>
+  damaged.has(errnoOf(error) ?? 0)
+    ? new RegistryCorrupt({ path, reason: reasonOf(error) })
+    : new RegistryUnavailable({ operation, reason: reasonOf(error) })
+
+export interface Options {
+  /** Only stands in messages. */
+  readonly path: string
+  /** How long a lock that another process holds is waited for; ten seconds by default. */
+  readonly lockTimeout?: Duration.Input | undefined
+}
+
+/** The registry on the client that is provided; see `SqliteRegistry` for one on a file. */
+export const layer = (options: Options): Layer.Layer<Registry, RegistryError, SqlClient.SqlClient> =>
+  Layer.effect(Registry, make(options))
+
+// Any number will do, as long as every Slipway on one database takes the same: "slipway" in ASCII.
+const writeLock = 32_484_433_827_717_497n
+
+const make = Effect.fnUntraced(function*(
+  options: Options
+): Effect.fn.Return<Registry["Service"], RegistryError, SqlClient.SqlClient> {
+  const sql = yield* SqlClient.SqlClient
+  const { lockTimeout, path } = options
+  const policy = retryLocked(lockTimeout)
+
+  // A COMMIT that failed and could not be rolled back comes as a defect; it is a failure of the registry all the same.
+  const guarded = <A, E>(operation: string, effect: Effect.Effect<A, E>) =>
+    effect.pipe(
+      Effect.catchDefect((defect) => SqlError.isSqlError(defect) ? Effect.fail(defect) : Effect.die(defect)),
+      Effect.retry(policy),
+      Effect.catchIf(SqlError.isSqlError, (error) => Effect.fail(toRegistryError(path, operation, error)))
+    )
+
+  const lockWrites = sql.onDialectOrElse({
+    pg: () => Effect.asVoid(sql`SELECT pg_advisory_xact_lock(${sql.literal(String(writeLock))})`),
+    orElse: () => Effect.void
+  })
+
+  const transaction = <A, E>(operation: string, effect: Effect.Effect<A, E>) =>
+    guarded(operation, sql.withTransaction(Effect.andThen(lockWrites, effect)))
+
+  const unreadable = () => new RegistryCorrupt({ path, reason: "a row can't be read" })
+  const decode = <S extends Schema.ConstraintDecoder<unknown>>(schema: S) => {
+    const decodeRows = Schema.decodeUnknownEffect(schema)
+    return (rows: unknown) => Effect.mapError(decodeRows(rows), unreadable)
+  }
+  const decodeTasks = decode(TaskRows)
+  const decodeAgents = decode(AgentRows)
+  const decodeEvents = decode(EventRows)
+  const decodeCounts = decode(CountRows)
+  const decodeTaskCounts = decode(TaskCountRows)
+  const decodeIds = decode(IdRows)
+  const encodeTask = (task: Task) => Effect.mapError(encodeTaskJson(task), unwritable)
+  const encodeAgent = (agent: Agent) => Effect.mapError(encodeAgentJson(agent), unwritable)
+
+  const count = (statement: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
+    Effect.map(Effect.flatMap(statement, decodeCounts), (rows) => rows[0]?.n ?? 0)
+
+  // Before anything is written: a registry of a newer Slipway stays as it is.
+  const refuseNewer = Effect.gen(function*() {
+    const exists = yield* sql.onDialectOrElse({
+      pg: () => sql`SELECT 1 AS n WHERE to_regclass(${Migrations.table}) IS NOT NULL`,
+      orElse: () => sql`SELECT 1 AS n FROM sqlite_master WHERE type = 'table' AND name = ${Migrations.table}`
+    })
+    if (exists.length === 0) return
+    const found = yield* count(sql`SELECT CAST(max(migration_id) AS INTEGER) AS n FROM ${sql(Migrations.table)}`)
+    if (found > Migrations.newest) return yield* new RegistryTooNew({ path, found, supported: Migrations.newest })
+  })
+  yield* guarded("check its schema", refuseNewer)
+  yield* guarded(
+    "migrate",
+    Migrations.run.pipe(
+      Effect.provideService(SqlClient.SqlClient, sql),
+      Effect.catchTag("MigrationError", (error) =>
+        Effect.fail(
+          SqlError.isSqlError(error.cause)
+            ? error.cause
+            : new RegistryUnavailable({ operation: "migrate", reason: error.message })
+        ))
+    )
+  )
+
+  const findTask = (id: TaskId) =>
+    Effect.map(
+      Effect.flatMap(sql`SELECT document FROM tasks WHERE id = ${id}`, decodeTasks),
+      (rows) => rows[0]?.document
+    )
+  const findAgent = (id: AgentId) =>
+    Effect.map(
+      Effect.flatMap(sql`SELECT document FROM agents WHERE id = ${id}`, decodeAgents),
+      (rows) => rows[0]?.document
+    )
+  const countTotal = (id: TaskId) =>
+    count(sql`SELECT CAST(count(*) AS INTEGER) AS n FROM agents WHERE task_id = ${id} AND status <> 'rolled-back'`)
+  const countSlots = (id: TaskId) =>
+    count(sql`SELECT CAST(count(*) AS INTEGER) AS n FROM agents WHERE task_id = ${id} AND holds_slot = 1`)
+
+  const findDefaultTask = (project: string) =>
+    Effect.map(
+      Effect.flatMap(sql`SELECT document FROM tasks WHERE project = ${project} AND is_default = 1`, decodeTasks),
+      (rows) => rows[0]?.document
+    )
+
+  const columns = (agent: Agent, document: string) => ({
+    status: agent.state._tag,
+    is_active: isActive(agent.state) ? 1 : 0,
+    holds_slot: holdsSlot(agent.state) ? 1 : 0,
+    request_key: agent.key,
+    document
+  })
+
+  const insertEvent = (agent: Agent, at: DateTime.Utc, detail: string) =>
+    sql`INSERT INTO events ${
+      sql.insert({ agent_id: agent.id, at: DateTime.formatIso(at), status: status(agent), detail })
+    }`
+
+  const insertAgent = Effect.fnUntraced(function*(agent: Agent) {
+    yield* sql`INSERT INTO agents ${
+      sql.insert({
+        id: agent.id,
+        task_id: agent.taskId,
+        parent: agent.parent,
+        type: agent.type,
+        created_at: DateTime.formatIso(agent.createdAt),
+        ...columns(agent, yield* encodeAgent(agent))
+      })
+    }`
+    yield* insertEvent(agent, agent.createdAt, "admitted")
+  })
+
+  const storeAgent = Effect.fnUntraced(function*(
+    before: Agent,
+    after: Agent,
+    event: { readonly at: DateTime.Utc; readonly detail: string }
+  ) {
+    if (after === before) return before
+    yield* sql`UPDATE agents SET ${sql.update(columns(after, yield* encodeAgent(after)))} WHERE id = ${after.id}`
+    yield* insertEvent(after, event.at, event.detail)
+    return after
+  })
+
+  const admissionFacts = Effect.fnUntraced(function*(candidate: Agent, homeMaxActive: number) {
+    const task = yield* findTask(candidate.taskId)
+    const parent = candidate.parent === null ? undefined : yield* findAgent(candidate.parent)
+    const sameKey = candidate.key === null ? [] : yield* Effect.flatMap(
+      sql`SELECT document FROM agents WHERE request_key = ${candidate.key} AND status <> 'rolled-back'`,
+      decodeAgents
+    )
+    const sameType = yield* Effect.flatMap(
+      sql`SELECT id FROM agents WHERE task_id = ${candidate.taskId} AND type = ${candidate.type} AND holds_slot = 1
+          ORDER BY created_at LIMIT 1`,
+      decodeIds
+    )
+    return {
+      task,
+      parent,
+      sameKey: sameKey[0]?.document,
+      sameType: sameType[0]?.id,
+      taskTotal: yield* countTotal(candidate.taskId),
+      taskActive: yield* countSlots(candidate.taskId),
+      homeActive: yield* count(sql`SELECT CAST(count(*) AS INTEGER) AS n FROM agents WHERE holds_slot = 1`),
+      homeMaxActive
+    }
+  })
+
+  // An agent that has ended may have children that have not, so the walk goes through all and keeps the active ones.
+  const activeDescendants = (id: AgentId) =>
+    Effect.map(
+      Effect.flatMap(
+        sql`WITH RECURSIVE family (id, distance) AS (
+              SELECT id, 1 FROM agents WHERE parent = ${id}
+              UNION ALL
+              SELECT agents.id, family.distance + 1 FROM family JOIN agents ON agents.parent = family.id
+            )
+            SELECT agents.document FROM family JOIN agents ON agents.id = family.id
+            WHERE agents.is_active = 1
+            ORDER BY family.distance DESC, agents.created_at, agents.id`,
+        decodeAgents
+      ),
+      (rows) => rows.map((row) => row.document)
+    )
+
+  return Registry.of({
+    insertTask: (task) =>
+      transaction(
+        "store the task",
+        Effect.flatMap(encodeTask(task), (document) => sql`INSERT INTO tasks ${sql.insert(taskRow(task, document))}`)
+      ).pipe(Effect.asVoid, Effect.withSpan("Registry.insertTask")),
+
+    defaultTask: Effect.fn("Registry.defaultTask")(function*(candidate) {
+      // Read first: the lock is only needed the first time.
+      const existing = yield* guarded("read the default task", findDefaultTask(candidate.project))
+      if (existing !== undefined) return existing
+      return yield* transaction(
+        "store the default task",
+        Effect.gen(function*() {
+          const first = yield* findDefaultTask(candidate.project)
+          if (first !== undefined) return first
+          const task: Task = { ...candidate, isDefault: true }
+          yield* sql`INSERT INTO tasks ${sql.insert(taskRow(task, yield* encodeTask(task)))}`
+          return task
+        })
+      )
+    }),
+
+    task: (id) => guarded("read the task", Effect.map(findTask(id), Option.fromUndefinedOr)),
+
+    tasks: guarded(
+      "list the tasks",
+      Effect.map(
+        Effect.flatMap(sql`SELECT document FROM tasks ORDER BY created_at DESC, id`, decodeTasks),
+        (rows) => rows.map((row) => row.document)
+      )
+    ),
+
+    taskCounts: (id) =>
+      guarded(
+        "count the agents",
+        Effect.map(
+          Effect.flatMap(
+            sql`SELECT CAST(count(*) AS INTEGER) AS total, CAST(coalesce(sum(holds_slot), 0) AS INTEGER) AS active
+                FROM agents WHERE task_id = ${id} AND status <> 'rolled-back'`,
+            decodeTaskCounts
+          ),
+          (rows) => rows[0] ?? { total: 0, active: 0 }
+        )
+      ),
+
+    admit: (candidate, options) =>
+      transaction(
+        "admit the deployment",
+        Effect.gen(function*() {
+          const facts = yield* admissionFacts(candidate, options.homeMaxActive)
+          const decision = yield* Effect.fromResult(decide(candidate, options, facts))
+          if (decision._tag === "Admit") yield* insertAgent({ ...candidate, depth: decision.depth })
+          return decision
+        })
+      ).pipe(Effect.withSpan("Registry.admit")),
+
+    agent: (id) => guarded("read the agent", Effect.map(findAgent(id), Option.fromUndefinedOr)),
+
+    agents: ({ activeOnly, taskId }) =>
+      guarded(
+        "list the agents",
+        Effect.map(
+          Effect.flatMap(
+            sql`SELECT document FROM agents WHERE ${
+              sql.and([
+                ...(taskId === undefined ? [] : [sql`task_id = ${taskId}`]),
+                ...(activeOnly === true ? [sql`is_active = 1`] : []),
+                sql`1 = 1`
+              ])
+            } ORDER BY created_at DESC, id DESC`,
+            decodeAgents
+          ),
+          (rows) => rows.map((row) => row.document)
+        )
+      ),
+
+    transition: (id, f, event) =>
+      transaction(
+        "store the agent's state",
+        Effect.gen(function*() {
+          const before = yield* findAgent(id)
+          if (before === undefined) return yield* new AgentNotFound({ agentId: id })
+          const after = yield* Effect.fromResult(f(before))
+          return yield* storeAgent(before, after, event)
+        })
+      ).pipe(Effect.withSpan("Registry.transition")),
+
+    transitionFamily: (id, f, event) =>
+      transaction(
+        "store the agents' states",
+        Effect.gen(function*() {
+          const root = yield* findAgent(id)
+          if (root === undefined) return yield* new AgentNotFound({ agentId: id })
+          const members = [...(yield* activeDescendants(id)), root]
+          const stored: Array<Agent> = []
+          for (const member of members) {
+            const after = yield* Effect.fromResult(f(member, member.id === id ? "self" : "descendant"))
+            stored.push(yield* storeAgent(member, after, event))
+          }
+          return stored
+        })
+      ).pipe(Effect.withSpan("Registry.transitionFamily")),
+
+    forget: (ids) =>
+      transaction(
+        "forget agents",
+        Effect.forEach(ids, (id) =>
+          Effect.map(sql`DELETE FROM agents WHERE id = ${id} AND is_active = 0 RETURNING id`, (rows) =>
+            rows.length))
+      ).pipe(
+        Effect.map((counts) =>
+          counts.reduce((a, b) => a + b, 0)
+        ),
+        Effect.withSpan("Registry.forget")
+      ),
+
+    events: (id) =>
+      guarded(
+        "read the agent's events",
+        Effect.flatMap(
+          sql`SELECT agent_id AS "agentId", at, status, detail FROM events WHERE agent_id = ${id} ORDER BY id`,
+          decodeEvents
+        )
+      )
+  })
+})
+
+const taskRow = (task: Task, document: string) => ({
+  id: task.id,
+  project: task.project,
+  is_default: task.isDefault ? 1 : 0,
+  created_at: DateTime.formatIso(task.createdAt),
+  document
+})

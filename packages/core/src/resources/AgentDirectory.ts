@@ -1,0 +1,95 @@
+/**
+ * The agent's directory in the home, with the prompt file and all that a launcher needs.
+ *
+ * The directory is 0700 and made exclusively; each file in it is 0600. The first file in it bears the home's id, so that
+ * a release can tell a directory of ours from anything else that may stand at the path: without that file only an empty
+ * directory is removed, and anything else is `Kept`. All operations are synchronous system calls, so that an interruption finds
+ * each of them done or not begun. The release removes the launcher first, then the whole directory, and follows no link.
+ */
+import { Context, Duration, Effect, Layer, Schema } from "effect"
+import * as Path from "node:path"
+import type { Plan } from "../Agent.ts"
+import { checkOwned, FileError, Files } from "../Files.ts"
+import { Home } from "../Home.ts"
+import * as Launcher from "../Launcher.ts"
+import { AlreadyGone, failed, kept, type Presence, Released, type ReleaseOutcome, type Resource } from "../Resource.ts"
+
+export type AgentDirectoryRef = Pick<Plan, "directory" | "homeId">
+
+export interface AgentFiles {
+  readonly prompt: string | Uint8Array
+  readonly launcher: string
+}
+
+/** The agent's directory, or a file in it, could not be made. */
+export class AgentDirectoryFailed extends Schema.TaggedError<AgentDirectoryFailed>()("AgentDirectoryFailed", {
+  directory: Schema.String,
+  error: FileError
+}) {
+  override get message() {
+    return `the agent's files could not be made: ${this.error.message}`
+  }
+}
+
+const ownerFile = (homeId: string): string => `owner.${homeId}`
+
+export class AgentDirectory extends Context.Service<
+  AgentDirectory,
+  Resource<AgentDirectoryRef, AgentFiles, void, AgentDirectoryFailed>
+>()("@slipway/core/resources/AgentDirectory") {
+  static readonly layer = Layer.effect(
+    AgentDirectory,
+    Effect.gen(function*() {
+      const files = yield* Files
+      const home = yield* Home
+      const checked = (path: string) => Effect.provideService(checkOwned(home.directory, path), Files, files)
+
+      const make = Effect.fn("AgentDirectory.make")(function*(ref: AgentDirectoryRef, content: AgentFiles) {
+        const create = (name: string, text: string | Uint8Array) =>
+          files.createFile(Path.join(ref.directory, name), text, 0o600)
+        yield* checked(ref.directory)
+        yield* files.makeDirectory(ref.directory, 0o700)
+        yield* create(ownerFile(ref.homeId), "")
+        yield* create(Launcher.promptFile, content.prompt)
+        yield* create(Launcher.stdoutFile, "")
+        yield* create(Launcher.stderrFile, "")
+        yield* create(Launcher.stateFile, "")
+        yield* create(Launcher.launcherFile, content.launcher)
+      })
+
+      const release = Effect.fn("AgentDirectory.release")(function*(
+        ref: AgentDirectoryRef
+      ): Effect.fn.Return<ReleaseOutcome, FileError> {
+        yield* checked(ref.directory)
+        const info = yield* files.inspect(ref.directory)
+        if (info === undefined) return AlreadyGone
+        if (info.kind !== "directory") return kept("what stands there is not a directory")
+        const names = yield* files.list(ref.directory)
+        if (names.length === 0) return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
+        if (!names.includes(ownerFile(ref.homeId))) return kept("it does not bear this home's id")
+        // The launcher first, so that nothing can run any more; the mark last, so that a removal cut short can go on.
+        const rest = names.filter((name) => name !== Launcher.launcherFile && name !== ownerFile(ref.homeId))
+        yield* files.removeFile(Path.join(ref.directory, Launcher.launcherFile))
+        for (const name of rest) yield* files.removeTree(Path.join(ref.directory, name))
+        yield* files.removeFile(Path.join(ref.directory, ownerFile(ref.homeId)))
+        return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
+      })
+
+      const probe = (ref: AgentDirectoryRef): Effect.Effect<Presence> =>
+        files.inspect(ref.directory).pipe(
+          Effect.map((info): Presence => ({ _tag: info === undefined ? "Absent" : "Present" })),
+          Effect.catch((error) => Effect.succeed<Presence>({ _tag: "Unknown", reason: error.message }))
+        )
+
+      return AgentDirectory.of({
+        kind: "prompt_file",
+        limit: () => Duration.seconds(10),
+        describe: (ref) => Path.join(ref.directory, Launcher.promptFile),
+        make: (ref, content) =>
+          Effect.mapError(make(ref, content), (error) => new AgentDirectoryFailed({ directory: ref.directory, error })),
+        release: (ref) => Effect.catch(release(ref), (error) => Effect.succeed(failed(error.message))),
+        probe
+      })
+    })
+  )
+}

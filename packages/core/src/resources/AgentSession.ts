@@ -1,0 +1,229 @@
+/**
+ * The tmux session that runs an agent's launcher, with every process of the agent.
+ *
+ * A killed deployer may leave a tmux client behind that makes the session after everybody looked. The launcher is
+ * the fence against it: the release unlinks it first, so that a session made later finds nothing to run and ends. Then the
+ * processes are ended with proof (TERM, a wait, KILL, another look), then the session is killed, and then tmux is asked
+ * again: `Released` means that tmux answered and has no such session, and that no member process lives. What
+ * can't be told is `Failed`, never `Released`.
+ *
+ * A session is ours only if its environment bears our home's id and the agent's id; a session of the same name that does not is
+ * `Kept`. One that was renamed is found by the same marks.
+ */
+import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
+import type { Session, TmuxServer } from "@slipway/tmux"
+import { Context, Duration, Effect, Layer, Schema } from "effect"
+import * as Path from "node:path"
+import type { AgentId, Plan, Running } from "../Agent.ts"
+import { checkOwned, Files } from "../Files.ts"
+import { Home } from "../Home.ts"
+import { Host, type HostIdentity, type ProcessIdentity, sameHost } from "../Host.ts"
+import { launcherFile } from "../Launcher.ts"
+import { ProcessTree } from "../ProcessTree.ts"
+import { AlreadyGone, bounded, failed, kept, type Presence, Released, type ReleaseOutcome, type Resource } from "../Resource.ts"
+
+export type AgentSessionRef = Pick<Plan, "directory" | "homeId" | "session" | "socket"> & {
+  readonly agentId: AgentId
+  /** Where the agent's processes are: pids mean nothing anywhere else. Null when no deployer had come that far. */
+  readonly host: HostIdentity | null
+  /** The launcher, once it is known; without it the processes are found by their marks. */
+  readonly launcher: ProcessIdentity | null
+  /** How long the agent may take to end by itself after TERM. */
+  readonly grace?: Duration.Duration | undefined
+}
+
+/** What the session's environment bears besides the agent's own id: nothing secret, it is visible to others. */
+export type Markers = Readonly<Record<string, string>>
+
+/** The agent's session could not be started. */
+export class AgentSessionFailed extends Schema.TaggedError<AgentSessionFailed>()("AgentSessionFailed", {
+  session: Schema.String,
+  error: TmuxError
+}) {
+  override get message() {
+    return `the tmux session ${this.session} could not be started: ${this.error.message}`
+  }
+}
+
+export const agentMarker = "SLIPWAY_AGENT_ID"
+export const homeMarker = "SLIPWAY_HOME_ID"
+
+/** How long an agent may take to end by itself, where nobody says otherwise. */
+export const defaultGrace = Duration.seconds(1)
+// What KILL and the proof may take after the grace, and each of three questions to tmux: five seconds in all by default.
+const killReserve = Duration.millis(1500)
+const tmuxLimit = Duration.millis(750)
+
+type Sight =
+  | { readonly _tag: "Ours"; readonly session: Session }
+  | { readonly _tag: "Foreign" }
+  | { readonly _tag: "Absent" }
+  | { readonly _tag: "Unknown"; readonly reason: string }
+
+const absent: Sight = { _tag: "Absent" }
+
+/** Whether pids that were recorded on `then` mean something here. */
+const reachOf = (then: HostIdentity | null, now: HostIdentity): "here" | "earlier-boot" | "elsewhere" => {
+  if (then === null || sameHost(then, now)) return "here"
+  if (then.machine !== now.machine) return "elsewhere"
+  return then.boot === now.boot ? "elsewhere" : "earlier-boot"
+}
+
+export class AgentSession extends Context.Service<
+  AgentSession,
+  Resource<AgentSessionRef, Markers, Running, AgentSessionFailed>
+>()("@slipway/core/resources/AgentSession") {
+  static readonly layer = Layer.effect(
+    AgentSession,
+    Effect.gen(function*() {
+      const tmux = yield* Tmux
+      const files = yield* Files
+      const home = yield* Home
+      const host = yield* Host
+      const processes = yield* ProcessTree
+
+      const bearsMarks = (ref: AgentSessionRef, environment: Readonly<Record<string, string>>) =>
+        environment[agentMarker] === ref.agentId && environment[homeMarker] === ref.homeId
+
+      const byMarks = (server: TmuxServer, ref: AgentSessionRef) =>
+        Effect.map(server.environments, (all): Sight => {
+          const ours = all.find(({ environment }) => bearsMarks(ref, environment))
+          return ours === undefined ? absent : { _tag: "Ours", session: ours.session }
+        })
+
+      const byName = Effect.fnUntraced(function*(
+        server: TmuxServer,
+        ref: AgentSessionRef
+      ): Effect.fn.Return<Sight, TmuxError> {
+        const session = yield* server.session(Target.name(ref.session))
+        const environment = yield* server.environment(Target.id(session.id, session.serverPid))
+        if (bearsMarks(ref, environment)) return { _tag: "Ours", session } satisfies Sight
+        // Somebody took the name; ours may go on under another.
+        const renamed = yield* byMarks(server, ref)
+        return renamed._tag === "Ours" ? renamed : { _tag: "Foreign" } satisfies Sight
+      })
+
+      // Only tmux's own answer makes a session absent; anything else is unknown.
+      const look = (server: TmuxServer, ref: AgentSessionRef): Effect.Effect<Sight> =>
+        byName(server, ref).pipe(
+          Effect.catchTag("TmuxNoSuchSession", () => byMarks(server, ref)),
+          Effect.catchTags({
+            TmuxNoSuchSession: () => Effect.succeed(absent),
+            TmuxNoServer: () => Effect.succeed(absent)
+          }),
+          Effect.catch((error) => Effect.succeed<Sight>({ _tag: "Unknown", reason: error.message }))
+        )
+
+      const make = Effect.fn("AgentSession.make")(function*(
+        ref: AgentSessionRef,
+        markers: Markers
+      ): Effect.fn.Return<Running, TmuxError> {
+        const since = yield* host.bootClock
+        const session = yield* tmux.server(ref.socket).newSession({
+          name: ref.session,
+          environment: { ...markers, [agentMarker]: ref.agentId, [homeMarker]: ref.homeId },
+          script: Path.join(ref.directory, launcherFile)
+        })
+        const pane = yield* processes.identify(session.panePid, ref.agentId)
+        if (pane._tag === "Stranger") {
+          return yield* new TmuxCommandFailed({
+            operation: "new-session",
+            exitCode: null,
+            stderr: `process ${session.panePid} is not the launcher: the tmux server on ${ref.socket} runs in another pid namespace`
+          })
+        }
+        return {
+          host: host.identity,
+          since,
+          sessionId: session.id,
+          serverPid: session.serverPid,
+          launcher: pane._tag === "Ours" ? pane.identity : null
+        }
+      })
+
+      const fence = (ref: AgentSessionRef) =>
+        Effect.andThen(
+          Effect.provideService(checkOwned(home.directory, ref.directory), Files, files),
+          files.removeFile(Path.join(ref.directory, launcherFile))
+        )
+
+      // A tmux that hangs must not keep the processes from being ended.
+      const ask = (server: TmuxServer, ref: AgentSessionRef) =>
+        bounded(look(server, ref), tmuxLimit, (): Sight => ({ _tag: "Unknown", reason: "tmux does not answer" }))
+
+      const release = Effect.fn("AgentSession.release")(function*(
+        ref: AgentSessionRef
+      ): Effect.fn.Return<ReleaseOutcome> {
+        const fenced = yield* Effect.result(fence(ref))
+        const reach = reachOf(ref.host, host.identity)
+        if (reach === "elsewhere") {
+          return failed("it runs on another machine or in another pid namespace; stop it from there")
+        }
+        const server = tmux.server(ref.socket)
+        const sight = yield* ask(server, ref)
+        const pane = sight._tag === "Ours" ? yield* processes.identify(sight.session.panePid, ref.agentId) : undefined
+        const launchers = [
+          ...(pane?._tag === "Ours" ? [pane.identity] : []),
+          // After a restart of the machine the recorded launcher is somebody else.
+          ...(ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher])
+        ]
+        const grace = ref.grace ?? defaultGrace
+        const ended = yield* processes.terminate({
+          agentId: ref.agentId,
+          homeId: ref.homeId,
+          roots: launchers,
+          spare: launchers,
+          exclude: sight._tag === "Ours" ? [sight.session.serverPid] : [],
+          grace,
+          limit: Duration.sum(grace, killReserve)
+        })
+        if (sight._tag === "Ours") {
+          const kill = server.killSession(Target.id(sight.session.id, sight.session.serverPid))
+          yield* bounded(Effect.ignore(kill), tmuxLimit, () => undefined)
+        }
+        const after = sight._tag === "Absent" ? sight : yield* ask(server, ref)
+
+        // From here on nothing is done any more: the worst that was found is the answer.
+        if (ended._tag === "Survivors") return { _tag: "Survivors", processes: ended.processes }
+        if (ended._tag === "Unknown") return failed(ended.reason)
+        if (after._tag === "Unknown") return failed(`tmux could not be asked: ${after.reason}`)
+        if (after._tag === "Ours") return failed("the session is still there after it was killed")
+        // A launcher that can't be removed may still be run by a tmux client that outlived its deployer.
+        if (fenced._tag === "Failure") return failed(fenced.failure.message)
+        if (after._tag === "Foreign") return kept("the session of this name does not bear this agent's marks")
+        return sight._tag === "Absent" && ended.signalled === 0 ? AlreadyGone : Released
+      })
+
+      const probe = Effect.fn("AgentSession.probe")(function*(ref: AgentSessionRef): Effect.fn.Return<Presence> {
+        const sight = yield* look(tmux.server(ref.socket), ref)
+        if (sight._tag === "Ours") return { _tag: "Present" }
+        const reach = reachOf(ref.host, host.identity)
+        if (reach === "elsewhere") return { _tag: "Unknown", reason: "it runs on another machine or pid namespace" }
+        const snapshot = yield* Effect.result(processes.snapshot)
+        if (snapshot._tag === "Failure") return { _tag: "Unknown", reason: snapshot.failure.message }
+        const found = snapshot.success.members({
+          agentId: ref.agentId,
+          homeId: ref.homeId,
+          roots: ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher]
+        })
+        if (found.members.length > 0) return { _tag: "Present" }
+        if (sight._tag === "Unknown") return sight
+        if (found.unreadable > 0) return { _tag: "Unknown", reason: "a process that may belong to it can't be read" }
+        return snapshot.success.complete
+          ? { _tag: "Absent" }
+          : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
+      })
+
+      return AgentSession.of({
+        kind: "tmux_session",
+        limit: (ref) =>
+          [ref.grace ?? defaultGrace, killReserve, tmuxLimit, tmuxLimit, tmuxLimit].reduce(Duration.sum),
+        describe: (ref) => ref.session,
+        make: (ref, markers) =>
+          Effect.mapError(make(ref, markers), (error) => new AgentSessionFailed({ session: ref.session, error })),
+        release,
+        probe
+      })
+    })
+  )
+}

@@ -1,0 +1,90 @@
+/**
+ * The agent's document in its task's workspace: a projection of the agent's row for people and agents to read.
+ *
+ * It is written whole, by write and rename, and may be written again whenever the row changed. A release removes it only
+ * if it names this agent and this home; a document of anybody else at the same path is `Kept`. The workspace around it
+ * belongs to the task and stays.
+ */
+import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
+import * as Path from "node:path"
+import type { Agent, AgentId, Plan } from "../Agent.ts"
+import { checkOwned, FileError, Files } from "../Files.ts"
+import { AlreadyGone, failed, kept, type Presence, Released, type ReleaseOutcome, type Resource } from "../Resource.ts"
+import * as View from "../View.ts"
+
+export type TaskEntryRef = Pick<Plan, "entry" | "homeId" | "workspace"> & { readonly agentId: AgentId }
+
+/** The agent's document in the workspace could not be written. */
+export class TaskEntryFailed extends Schema.TaggedError<TaskEntryFailed>()("TaskEntryFailed", {
+  entry: Schema.String,
+  error: FileError
+}) {
+  override get message() {
+    return `the agent's entry in the workspace could not be written: ${this.error.message}`
+  }
+}
+
+const decodeOwner = Schema.decodeUnknownOption(
+  Schema.fromJsonString(Schema.Struct({ agent_id: Schema.String, home_id: Schema.String }))
+)
+
+export class TaskEntry extends Context.Service<
+  TaskEntry,
+  Resource<TaskEntryRef, Agent, void, TaskEntryFailed>
+>()("@slipway/core/resources/TaskEntry") {
+  static readonly layer = Layer.effect(
+    TaskEntry,
+    Effect.gen(function*() {
+      const files = yield* Files
+      // `<project>/.slipway/<task id>/agents/<agent id>.json`: everything below the project is checked.
+      const checked = (ref: TaskEntryRef) =>
+        Effect.provideService(checkOwned(Path.resolve(ref.workspace, "..", ".."), ref.entry), Files, files)
+
+      const write = Effect.fn("TaskEntry.make")(function*(ref: TaskEntryRef, agent: Agent) {
+        yield* checked(ref)
+        yield* files.replaceFile(ref.entry, `${JSON.stringify(View.agent(agent), null, 2)}\n`, 0o600)
+      })
+
+      // A write that was killed before its rename leaves a draft beside the entry.
+      const removeDrafts = Effect.fnUntraced(function*(ref: TaskEntryRef) {
+        const directory = Path.dirname(ref.entry)
+        if ((yield* files.inspect(directory)) === undefined) return
+        const isDraft = (name: string) => name.startsWith(`${Path.basename(ref.entry)}.`) && name.endsWith(".tmp")
+        for (const name of (yield* files.list(directory)).filter(isDraft)) {
+          yield* files.removeFile(Path.join(directory, name))
+        }
+      })
+
+      const release = Effect.fn("TaskEntry.release")(function*(
+        ref: TaskEntryRef
+      ): Effect.fn.Return<ReleaseOutcome, FileError> {
+        yield* checked(ref)
+        yield* removeDrafts(ref)
+        const info = yield* files.inspect(ref.entry)
+        if (info === undefined) return AlreadyGone
+        if (info.kind !== "file") return kept("what stands there is not a file")
+        const owner = decodeOwner(yield* files.readText(ref.entry))
+        if (Option.isNone(owner) || owner.value.agent_id !== ref.agentId || owner.value.home_id !== ref.homeId) {
+          return kept("it does not name this agent and this home")
+        }
+        return (yield* files.removeFile(ref.entry)) ? Released : AlreadyGone
+      })
+
+      const probe = (ref: TaskEntryRef): Effect.Effect<Presence> =>
+        files.inspect(ref.entry).pipe(
+          Effect.map((info): Presence => ({ _tag: info === undefined ? "Absent" : "Present" })),
+          Effect.catch((error) => Effect.succeed<Presence>({ _tag: "Unknown", reason: error.message }))
+        )
+
+      return TaskEntry.of({
+        kind: "task_registry",
+        limit: () => Duration.seconds(5),
+        describe: (ref) => ref.entry,
+        make: (ref, agent) =>
+          Effect.mapError(write(ref, agent), (error) => new TaskEntryFailed({ entry: ref.entry, error })),
+        release: (ref) => Effect.catch(release(ref), (error) => Effect.succeed(failed(error.message))),
+        probe
+      })
+    })
+  )
+}

@@ -1,0 +1,33 @@
+/** Run by a test as a process of its own: opens a registry, and tries to admit agents for its default task. */
+import { Effect, Result } from "effect"
+import { AgentId } from "../src/Agent.ts"
+import { Registry } from "../src/Registry.ts"
+import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
+import { TaskId } from "../src/Task.ts"
+import { makeAgent, makeTask } from "./rows.ts"
+
+const [path = "", attempts = "", index = ""] = process.argv.slice(2)
+
+const program = Effect.gen(function*() {
+  const registry = yield* Registry
+  const id = TaskId.make(`TASK-20260102-030405-${index.padStart(8, "a")}`)
+  const task = yield* registry.defaultTask(makeTask({ id, limits: { maxConcurrent: 5 } }))
+  let admitted = 0
+  for (let attempt = 0; attempt < Number(attempts); attempt++) {
+    const candidate = makeAgent(task.id)
+    const agent = {
+      ...candidate,
+      id: AgentId.make(candidate.id.replace(/......$/, `${index.padStart(2, "0")}${String(attempt).padStart(4, "0")}`))
+    }
+    const answer = yield* Effect.result(registry.admit(agent, { allowDuplicate: true, homeMaxActive: 1000 }))
+    if (Result.isSuccess(answer)) admitted++
+    else if (answer.failure._tag !== "TooManyActive") return yield* answer.failure
+  }
+  return `${task.id} ${admitted}`
+}).pipe(Effect.provide(SqliteRegistry.layer({ path })))
+
+process.stdin.once("data", () => {
+  process.stdin.destroy()
+  void Effect.runPromise(program).then((line) => process.stdout.write(`${line}\n`))
+})
+process.stdout.write("ready\n")

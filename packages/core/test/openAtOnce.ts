@@ -1,0 +1,17 @@
+/** Run by a test as a process of its own: opens a home, and tells its id and its socket. */
+import { Effect, Layer } from "effect"
+import * as Files from "../src/Files.ts"
+import { Home } from "../src/Home.ts"
+import { Host } from "../src/Host.ts"
+
+const [directory = ""] = process.argv.slice(2)
+
+const program = Effect.map(Home, (home) => `${home.id} ${home.socket}`).pipe(
+  Effect.provide(Home.layer({ directory }).pipe(Layer.provide([Files.layer, Host.layer])))
+)
+
+process.stdin.once("data", () => {
+  process.stdin.destroy()
+  void Effect.runPromise(program).then((line) => process.stdout.write(`${line}\n`))
+})
+process.stdout.write("ready\n")

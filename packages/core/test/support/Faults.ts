@@ -1,0 +1,113 @@
+/**
+ * Faults at every call that a deployment makes to the services below it, on the real ones.
+ *
+ * The services are wrapped, not replaced: each call is counted and named, and one of them, by its number, can be made to
+ * fail with its own typed error, to die, to hang, or to have the caller interrupted, before it has happened or after.
+ */
+import { Tmux, TmuxCommandFailed, type TmuxServer } from "@slipway/tmux"
+import { Deferred, Effect, Layer } from "effect"
+import { FileError, Files } from "../../src/Files.ts"
+import { ProcessTableUnreadable, ProcessTree } from "../../src/ProcessTree.ts"
+import { Registry, RegistryUnavailable } from "../../src/Registry.ts"
+
+export type Mode = "fail" | "die" | "hang" | "interrupt"
+export type Moment = "before" | "after"
+
+export interface Fault {
+  readonly index: number
+  readonly mode: Mode
+  readonly moment: Moment
+}
+
+/** Counts calls while it is on, and carries out at most one fault. */
+export class Faults {
+  readonly calls: Array<string> = []
+  readonly fired: Deferred.Deferred<void> = Deferred.makeUnsafe<void>()
+  hit: string | undefined
+  on = false
+  fault: Fault | undefined
+
+  constructor(fault?: Fault) {
+    this.fault = fault
+  }
+
+  around<A, E, R>(label: string, effect: Effect.Effect<A, E, R>, failure: () => E | undefined): Effect.Effect<A, E, R> {
+    return Effect.suspend(() => {
+      if (!this.on) return effect
+      const index = this.calls.push(label) - 1
+      const { fault } = this
+      if (fault === undefined || fault.index !== index) return effect
+      const strike = this.strike(label, fault.mode, failure)
+      return fault.moment === "before" ? Effect.andThen(strike, effect) : Effect.tap(effect, () => strike)
+    })
+  }
+
+  strike<E>(label: string, mode: Mode, failure: () => E | undefined): Effect.Effect<void, E> {
+    return Effect.suspend(() => {
+      this.hit = label
+      switch (mode) {
+        case "fail": {
+          const error = failure()
+          return error === undefined ? Effect.die(new Error("injected")) : Effect.fail(error)
+        }
+        case "die":
+          return Effect.die(new Error("injected"))
+        case "hang":
+          return Effect.never
+        case "interrupt":
+          // Where it can be interrupted it is, within this pause; elsewhere it goes on.
+          return Effect.andThen(Deferred.succeed(this.fired, undefined), Effect.sleep("30 millis"))
+      }
+    })
+  }
+}
+
+type Failing = (label: string) => unknown
+
+// The services' effects need nothing, except `watch`, which takes its scope from wherever it runs.
+const isPlain = (value: unknown): value is Effect.Effect<unknown, unknown> => Effect.isEffect(value)
+
+/** Wraps every method and every effect of a service. */
+const wrapped = <S extends object>(faults: Faults, name: string, service: S, failing: Failing): S =>
+  new Proxy(service, {
+    get(target, key, receiver) {
+      const member: unknown = Reflect.get(target, key, receiver)
+      const label = `${name}.${String(key)}`
+      const around = (effect: Effect.Effect<unknown, unknown>) => faults.around(label, effect, () => failing(label))
+      if (isPlain(member)) return around(member)
+      if (typeof member !== "function") return member
+      return (...args: ReadonlyArray<unknown>) => {
+        const answer: unknown = Reflect.apply(member, target, args)
+        return isPlain(answer) ? around(answer) : answer
+      }
+    }
+  })
+
+const infallible = new Set(["ProcessTree.terminate", "Files.isWritable", "Files.watch"])
+const typed = (error: (label: string) => unknown): Failing => (label) => infallible.has(label) ? undefined : error(label)
+
+const files = typed((operation) => new FileError({ operation, path: "/injected", code: "ENOSPC" }))
+const tmux = typed((operation) => new TmuxCommandFailed({ operation, exitCode: 1, stderr: "injected" }))
+const registry = typed((operation) => new RegistryUnavailable({ operation, reason: "injected" }))
+const processes = typed(() => new ProcessTableUnreadable({ reason: "injected" }))
+
+const wrapping = <I, S extends object>(
+  tag: { of: (service: S) => S } & Effect.Effect<S, never, I>,
+  wrap: (service: S) => S,
+  layer: (make: Effect.Effect<S, never, I>) => Layer.Layer<I, never, I>
+) => layer(Effect.map(tag, wrap))
+
+/** Lays the faults around the services that are below. */
+export const layer = (faults: Faults) =>
+  Layer.mergeAll(
+    wrapping(Files, (service) => wrapped(faults, "Files", service, files), (make) => Layer.effect(Files, make)),
+    wrapping(Registry, (service) => wrapped(faults, "Registry", service, registry), (make) => Layer.effect(Registry, make)),
+    wrapping(ProcessTree, (service) => wrapped(faults, "ProcessTree", service, processes), (make) =>
+      Layer.effect(ProcessTree, make)),
+    wrapping(Tmux, (service) =>
+      Tmux.of({
+        version: faults.around("Tmux.version", service.version, () =>
+          new TmuxCommandFailed({ operation: "version", exitCode: 1, stderr: "injected" })),
+        server: (socket): TmuxServer => wrapped(faults, "Tmux", service.server(socket), tmux)
+      }), (make) => Layer.effect(Tmux, make))
+  )

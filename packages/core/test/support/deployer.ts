@@ -1,0 +1,39 @@
+/**
+ * Run by a test as a process of its own: deploys one agent on the world at a root, tells each step as it begins and the
+ * agent's id when it has committed, and then stays until it is killed.
+ */
+import { Slipway } from "@slipway/core"
+import { Effect, Logger } from "effect"
+import * as Path from "node:path"
+import * as World from "./World.ts"
+
+const [root = "", way = "deploy", script = "", ready = "survive", withinMillis = "60000"] = process.argv.slice(2)
+
+const world: World.World = {
+  root,
+  home: Path.join(root, "home"),
+  project: Path.join(root, "project"),
+  socket: Path.join(root, "home", "tmux.sock")
+}
+const say = (line: string) => Effect.sync(() => void process.stdout.write(`${line}\n`))
+
+const program = Effect.gen(function*() {
+  const slipway = yield* Slipway
+  const deploy = way === "deployScoped" ? slipway.deployScoped : slipway.deploy
+  yield* deploy({
+    project: world.project,
+    prompt: "work",
+    type: "worker",
+    agent: World.shell(script),
+    ready: ready === "output" || ready === "none" ? ready : "survive",
+    readyWithinMillis: Number(withinMillis)
+  }, {
+    onStep: (step) => say(`step ${step}`),
+    onCommitted: ({ agent }) => say(`committed ${agent.id}`)
+  })
+  return yield* Effect.never
+}).pipe(Effect.scoped, Effect.provide([World.layer(world), Logger.layer([])]))
+
+Effect.runPromise(program).catch((error: unknown) => process.stdout.write(`failed ${String(error)}\n`))
+// A pending effect alone does not keep a process alive.
+process.stdin.resume()
