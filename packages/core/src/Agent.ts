@@ -268,7 +268,8 @@ export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
 
 type Left = ReadonlyArray<ReleaseRecord> | null
 
-const sameLeft = (a: Left, b: Left): boolean => JSON.stringify(a?.map(withoutTime)) === JSON.stringify(b?.map(withoutTime))
+const sameLeft = (a: Left, b: Left): boolean =>
+  JSON.stringify(a?.map(withoutTime)) === JSON.stringify(b?.map(withoutTime))
 
 const withoutTime = ({ millis: _, ...record }: ReleaseRecord) => record
 

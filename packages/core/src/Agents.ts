@@ -22,7 +22,7 @@ export class SelfStopRefused extends Schema.TaggedError<SelfStopRefused>()("Self
 
 export interface StopRequest {
   readonly reason?: string | undefined
-  /** How long an agent may take to end by itself after TERM, before KILL; 2 seconds by default. */
+  /** How long an agent may take to end by itself after TERM, before KILL; 1 second by default. */
   readonly grace?: Duration.Input | undefined
 }
 
@@ -100,7 +100,9 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     const reason = request.reason ?? "stopped on request"
     // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
     yield* Effect.forEach(ids, find, { discard: true })
-    const exits = yield* Effect.forEach(ids, (id) => Effect.exit(settle.stop(id, { reason, grace })), { concurrency: 8 })
+    const exits = yield* Effect.forEach(ids, (id) => Effect.exit(settle.stop(id, { reason, grace })), {
+      concurrency: 8
+    })
     const ended: Array<Agent> = []
     for (const exit of exits) ended.push(...(yield* exit))
     return [...new Map(ended.map((agent) => [agent.id, agent])).values()]

@@ -20,7 +20,14 @@ import * as Agent from "./Agent.ts"
 import { resolve } from "./AgentCommand.ts"
 import { environmentFor } from "./AgentEnvironment.ts"
 import * as CleanupReport from "./CleanupReport.ts"
-import { DeployError, DeploymentEnded, type Reason, SharedDeploymentFailed, type Step, StepTimedOut } from "./DeployError.ts"
+import {
+  DeployError,
+  DeploymentEnded,
+  type Reason,
+  SharedDeploymentFailed,
+  type Step,
+  StepTimedOut
+} from "./DeployError.ts"
 import { decode, defaultType, type DeployInput, type DeployRequest, digest } from "./DeployRequest.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
@@ -501,7 +508,10 @@ const takeoverInterval = Duration.millis(100)
 const tell = (told: Effect.Effect<void> | undefined): Effect.Effect<void> =>
   told === undefined
     ? Effect.void
-    : Effect.catchCause(told, (cause) => Effect.logError(`an observer of the deployment broke: ${describeCause(cause)}`))
+    : Effect.catchCause(
+      told,
+      (cause) => Effect.logError(`an observer of the deployment broke: ${describeCause(cause)}`)
+    )
 
 const whyEnded = ({ state }: Agent.Agent): string => {
   const end = state._tag === "ending" ? state.as : state

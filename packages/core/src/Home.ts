@@ -50,7 +50,7 @@ export interface HomeOptions {
   readonly maxActive?: number | undefined
 }
 
-const defaultMaxActive = 1000
+export const defaultMaxActive = 1000
 
 /** The user's state directory per XDG, then `slipway`; `SLIPWAY_HOME` goes before it. */
 export const defaultDirectory = (environment: Readonly<Record<string, string | undefined>>): string => {
@@ -72,7 +72,11 @@ export const maxActiveOf = Effect.fnUntraced(function*(environment: Readonly<Rec
   if (given === undefined || given === "") return defaultMaxActive
   return yield* Effect.mapError(
     decodeMaxActive(given),
-    () => new HomeUnusable({ path: defaultDirectory(environment), reason: "SLIPWAY_MAX_ACTIVE is not a whole number from 1 on" })
+    () =>
+      new HomeUnusable({
+        path: defaultDirectory(environment),
+        reason: "SLIPWAY_MAX_ACTIVE is not a whole number from 1 on"
+      })
   )
 })
 

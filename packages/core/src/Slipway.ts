@@ -17,6 +17,7 @@ import { defaultDirectory, Home, type HomeOptions, type HomeUnusable, maxActiveO
 import { Host } from "./Host.ts"
 import { WorkingDirectoryMissing } from "./Preflight.ts"
 import { ProcessTree } from "./ProcessTree.ts"
+import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
 import {
   type AgentEvent,
   type AgentFilter,
@@ -71,6 +72,8 @@ export class Slipway extends Context.Service<Slipway, {
     id: AgentId,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
+  /** Forgets agents that ended long ago, with their files. */
+  readonly prune: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, RegistryError>
 }>()("@slipway/core/Slipway") {
   /** Over given services: tests put their own in their place. */
   static readonly layerNoDeps = (options: SlipwayOptions = {}) => layerNoDeps(options)
@@ -92,6 +95,7 @@ const make = Effect.gen(function*() {
   const registry = yield* Registry
   const deployer = yield* Deployer
   const agents = yield* Agents
+  const prune = yield* Prune
   const files = yield* Files.Files
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
@@ -125,7 +129,8 @@ const make = Effect.gen(function*() {
     events: agents.events,
     wait: agents.wait,
     stop: agents.stop,
-    output: agents.output
+    output: agents.output,
+    prune: prune.run
   })
 })
 
@@ -137,7 +142,7 @@ const layerNoDeps = (options: SlipwayOptions) => {
     Effect.map(callerOf(options), ({ environment }) => Agents.layer({ insideOf: environment["SLIPWAY_AGENT_ID"] }))
   )
   return Layer.effect(Slipway, make).pipe(
-    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents)),
+    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer)),
     Layer.provide(Settle.layer),
     Layer.provide(resources)
   )
@@ -148,12 +153,11 @@ const callerOf = (options: SlipwayOptions): Effect.Effect<Caller> =>
 
 /** What `Slipway.layerNoDeps` stands on: the home, its registry, files, processes, and tmux. */
 export const services = (options: SlipwayOptions) => {
-  const home = Layer.unwrap(
-    Effect.map(
-      callerOf(options),
-      ({ environment }) => Home.layer({ ...options, directory: options.directory ?? defaultDirectory(environment) })
-    )
-  )
+  const home = Layer.unwrap(Effect.gen(function*() {
+    const { environment } = yield* callerOf(options)
+    const directory = options.directory ?? defaultDirectory(environment)
+    return Home.layer({ ...options, directory, maxActive: options.maxActive ?? (yield* maxActiveOf(environment)) })
+  }))
   const spawner = NodeChildProcessSpawner.layer.pipe(Layer.provide([NodeFileSystem.layer, NodePath.layer]))
   const tmux = Layer.unwrap(
     Effect.map(callerOf(options), ({ environment }) => TmuxProcess.layer({ executable: options.tmux, environment }))

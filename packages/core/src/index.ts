@@ -12,6 +12,7 @@ export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from 
 export { FileError } from "./Files.ts"
 export { defaultDirectory, HomeUnusable } from "./Home.ts"
 export * from "./Preflight.ts"
+export { type Pruned, type PruneRequest } from "./Prune.ts"
 export * from "./Readiness.ts"
 export {
   type AgentEvent,

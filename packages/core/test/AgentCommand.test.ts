@@ -138,7 +138,7 @@ describe("findExecutable", () => {
       const missing = yield* Effect.flip(findExecutable("agent", { path: `${first}:/nowhere:${first}`, cwd: "/" }))
       assert.instanceOf(missing, AgentExecutableMissing)
       assert.deepStrictEqual(missing.searched, [first, "/nowhere"])
-      assert.include(missing.message, "Install it")
+      assert.include(missing.message, "install it")
       const named = yield* Effect.flip(findExecutable("first/agent", { path: first, cwd: root }))
       assert.include(named.message, Path.join(first, "agent"))
       assert.include(named.message, "executable")

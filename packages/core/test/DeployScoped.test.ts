@@ -47,7 +47,10 @@ describe("deployScoped stops its agent, with proof, when the scope closes", () =
       const slipway = yield* open(world)
       const up = yield* Deferred.make<void>()
       const fiber = yield* Effect.forkChild(Effect.scoped(
-        Effect.andThen(slipway.deployScoped(lasting(world)), Effect.andThen(Deferred.succeed(up, undefined), Effect.never))
+        Effect.andThen(
+          slipway.deployScoped(lasting(world)),
+          Effect.andThen(Deferred.succeed(up, undefined), Effect.never)
+        )
       ))
       yield* Deferred.await(up)
       assert.lengthOf(World.sessions(world), 1)
@@ -133,7 +136,12 @@ describe("deployScoped", () => {
 
   guarantee("has its agent stopped by whoever looks next when the owner was killed", (world) =>
     Effect.gen(function*() {
-      const owner = yield* runModule("support/deployer.ts", [world.root, "deployScoped", `echo up > up; ${staying}`, "output"])
+      const owner = yield* runModule("support/deployer.ts", [
+        world.root,
+        "deployScoped",
+        `echo up > up; ${staying}`,
+        "output"
+      ])
       const [, id = ""] = (yield* owner.says("committed ")).split(" ")
       yield* written(Path.join(world.project, "up"))
       const slipway = yield* open(world)

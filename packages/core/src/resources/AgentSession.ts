@@ -20,7 +20,16 @@ import { Home } from "../Home.ts"
 import { Host, type HostIdentity, type ProcessIdentity, sameHost } from "../Host.ts"
 import { launcherFile } from "../Launcher.ts"
 import { ProcessTree } from "../ProcessTree.ts"
-import { AlreadyGone, bounded, failed, kept, type Presence, Released, type ReleaseOutcome, type Resource } from "../Resource.ts"
+import {
+  AlreadyGone,
+  bounded,
+  failed,
+  kept,
+  type Presence,
+  Released,
+  type ReleaseOutcome,
+  type Resource
+} from "../Resource.ts"
 
 export type AgentSessionRef = Pick<Plan, "directory" | "homeId" | "session" | "socket"> & {
   readonly agentId: AgentId
@@ -129,7 +138,8 @@ export class AgentSession extends Context.Service<
           return yield* new TmuxCommandFailed({
             operation: "new-session",
             exitCode: null,
-            stderr: `process ${session.panePid} is not the launcher: the tmux server on ${ref.socket} runs in another pid namespace`
+            stderr:
+              `process ${session.panePid} is not the launcher: the tmux server on ${ref.socket} runs in another pid namespace`
           })
         }
         return {
@@ -216,8 +226,7 @@ export class AgentSession extends Context.Service<
 
       return AgentSession.of({
         kind: "tmux_session",
-        limit: (ref) =>
-          [ref.grace ?? defaultGrace, killReserve, tmuxLimit, tmuxLimit, tmuxLimit].reduce(Duration.sum),
+        limit: (ref) => [ref.grace ?? defaultGrace, killReserve, tmuxLimit, tmuxLimit, tmuxLimit].reduce(Duration.sum),
         describe: (ref) => ref.session,
         make: (ref, markers) =>
           Effect.mapError(make(ref, markers), (error) => new AgentSessionFailed({ session: ref.session, error })),

@@ -56,7 +56,9 @@ export const make = (registry: Registry["Service"], story: Effect.Effect<Story>)
       (agent) =>
         agent.token === ref.token
           ? rollBack(agent, { step, error, left, at, tail })
-          : Result.fail(new TransitionRefused({ agentId: agent.id, wanted: "rolled-back", found: "another deployment" })),
+          : Result.fail(
+            new TransitionRefused({ agentId: agent.id, wanted: "rolled-back", found: "another deployment" })
+          ),
       { at, detail: `failed at ${step}: ${error.tag}: ${error.message}` }
     )
     return Released

@@ -84,7 +84,8 @@ const wrapped = <S extends object>(faults: Faults, name: string, service: S, fai
   })
 
 const infallible = new Set(["ProcessTree.terminate", "Files.isWritable", "Files.watch"])
-const typed = (error: (label: string) => unknown): Failing => (label) => infallible.has(label) ? undefined : error(label)
+const typed = (error: (label: string) => unknown): Failing => (label) =>
+  infallible.has(label) ? undefined : error(label)
 
 const files = typed((operation) => new FileError({ operation, path: "/injected", code: "ENOSPC" }))
 const tmux = typed((operation) => new TmuxCommandFailed({ operation, exitCode: 1, stderr: "injected" }))
@@ -101,13 +102,18 @@ const wrapping = <I, S extends object>(
 export const layer = (faults: Faults) =>
   Layer.mergeAll(
     wrapping(Files, (service) => wrapped(faults, "Files", service, files), (make) => Layer.effect(Files, make)),
-    wrapping(Registry, (service) => wrapped(faults, "Registry", service, registry), (make) => Layer.effect(Registry, make)),
-    wrapping(ProcessTree, (service) => wrapped(faults, "ProcessTree", service, processes), (make) =>
+    wrapping(Registry, (service) =>
+      wrapped(faults, "Registry", service, registry), (make) =>
+      Layer.effect(Registry, make)),
+    wrapping(ProcessTree, (service) =>
+      wrapped(faults, "ProcessTree", service, processes), (make) =>
       Layer.effect(ProcessTree, make)),
     wrapping(Tmux, (service) =>
       Tmux.of({
         version: faults.around("Tmux.version", service.version, () =>
           new TmuxCommandFailed({ operation: "version", exitCode: 1, stderr: "injected" })),
-        server: (socket): TmuxServer => wrapped(faults, "Tmux", service.server(socket), tmux)
-      }), (make) => Layer.effect(Tmux, make))
+        server: (socket): TmuxServer =>
+          wrapped(faults, "Tmux", service.server(socket), tmux)
+      }), (make) =>
+      Layer.effect(Tmux, make))
   )

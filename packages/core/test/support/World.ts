@@ -152,4 +152,5 @@ const commandOf = (pid: number): string => {
 /** A shell command as an agent. */
 export const shell = (script: string) => ({ kind: "command", argv: ["sh", "-c", script] }) as const
 
-export const provided = <A, E, R>(layer: Layer.Layer<R>, effect: Effect.Effect<A, E, R>) => Effect.provide(effect, layer)
+export const provided = <A, E, R>(layer: Layer.Layer<R>, effect: Effect.Effect<A, E, R>) =>
+  Effect.provide(effect, layer)
