@@ -271,7 +271,7 @@ type Left = ReadonlyArray<ReleaseRecord> | null
 const sameLeft = (a: Left, b: Left): boolean =>
   JSON.stringify(a?.map(withoutTime)) === JSON.stringify(b?.map(withoutTime))
 
-const withoutTime = ({ millis: _, ...record }: ReleaseRecord) => record
+const withoutTime = (record: ReleaseRecord) => ({ ...record, millis: 0 })
 
 /** The end of a deployment that failed, by the deployer itself: claims and finishes in one. */
 export const rollBack = (

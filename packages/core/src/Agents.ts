@@ -8,7 +8,7 @@
 import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
 import { type Agent, AgentId, isFinal } from "./Agent.ts"
-import { FileError, Files } from "./Files.ts"
+import { type FileError, Files } from "./Files.ts"
 import { stderrFile, stdoutFile } from "./Launcher.ts"
 import { type AgentEvent, type AgentFilter, AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
 import { Settle } from "./Settle.ts"

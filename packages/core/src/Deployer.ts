@@ -12,7 +12,7 @@
  * `observer.onCommitted` has been told of inside the uninterruptible region. A killed deployer leaves its plan in the
  * registry, from which a settle does the very same releases.
  */
-import { Tmux } from "@slipway/tmux"
+import type { Tmux } from "@slipway/tmux"
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
 import * as Path from "node:path"
 import { type AdmissionRefused, AdmissionRefused as AdmissionRefusedSchema, counted, UnknownTask } from "./Admission.ts"

@@ -7,7 +7,7 @@
 import { Tmux, type TmuxError } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import { type AgentExecutableMissing, findExecutable } from "./AgentCommand.ts"
-import { FileError, Files } from "./Files.ts"
+import { type FileError, Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 
 /** The directory that the agent should work in is not there. */

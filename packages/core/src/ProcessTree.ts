@@ -22,8 +22,8 @@ import * as PsTable from "./processes/PsTable.ts"
 import type { System } from "./processes/System.ts"
 import { terminate, type TerminateOptions, type TerminateResult } from "./processes/Terminate.ts"
 
-export type { Evidence, Member, Membership, MembershipOptions } from "./processes/Membership.ts"
-export { Dead, Survivors, type TerminateOptions, TerminateResult, Unknown } from "./processes/Terminate.ts"
+export type { Membership, MembershipOptions } from "./processes/Membership.ts"
+export { type TerminateOptions, TerminateResult } from "./processes/Terminate.ts"
 
 /** The process table cannot be listed, so nothing can be said about any process. */
 export class ProcessTableUnreadable extends Schema.TaggedError<ProcessTableUnreadable>()("ProcessTableUnreadable", {

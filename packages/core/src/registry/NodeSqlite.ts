@@ -8,7 +8,7 @@
  *
  * Connection handling is Effect's own `SqlClient.makeSqliteAcquirers`; published SQLite drivers do not accept Effect 4.1.
  */
-import { Context, Duration, Effect, Layer, Predicate, type Scope, Semaphore, Stream } from "effect"
+import { Context, Duration, Effect, Predicate, type Scope, Semaphore, Stream } from "effect"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
@@ -135,6 +135,3 @@ export const make = Effect.fnUntraced(function*(
     spanAttributes: [["db.system.name", "sqlite"]]
   })
 })
-
-export const layer = (config: Config): Layer.Layer<SqlClient.SqlClient, SqlError.SqlError> =>
-  Layer.effect(SqlClient.SqlClient, make(config)).pipe(Layer.provide(Reactivity.layer))

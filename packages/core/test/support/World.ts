@@ -3,7 +3,7 @@
  * code under test. When the scope closes, everything that a test left is ended by pid and removed.
  */
 import { Slipway, type SlipwayOptions } from "@slipway/core"
-import { Effect, Layer, Schema } from "effect"
+import { Effect, Schema } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
@@ -50,9 +50,6 @@ export const caller = (world: World, environment: Record<string, string> = {}) =
   umask: 0o022,
   isRoot: process.getuid?.() === 0
 })
-
-export const run = <A, E>(world: World, effect: Effect.Effect<A, E, Slipway>, options: SlipwayOptions = {}) =>
-  Effect.provide(effect, layer(world, options))
 
 const Identity = Schema.fromJsonString(Schema.Struct({ homeId: Schema.String }))
 
@@ -151,6 +148,3 @@ const commandOf = (pid: number): string => {
 
 /** A shell command as an agent. */
 export const shell = (script: string) => ({ kind: "command", argv: ["sh", "-c", script] }) as const
-
-export const provided = <A, E, R>(layer: Layer.Layer<R>, effect: Effect.Effect<A, E, R>) =>
-  Effect.provide(effect, layer)
