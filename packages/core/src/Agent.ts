@@ -92,6 +92,9 @@ export const State = Schema.Union([
 ])
 export type State = typeof State.Type
 
+/** The states' names. */
+export const StateTag = Schema.Literals(["deploying", "running", "ending", "exited", "stopped", "lost", "rolled-back"])
+
 /** The session and the launcher as they were found when the session was made. */
 export const Running = Schema.Struct({
   host: HostIdentity,
@@ -181,6 +184,20 @@ export const holdsSlot = (state: State): boolean => {
       return state.left === null || state.left.some((record) => record.resource === "tmux_session")
     default:
       return false
+  }
+}
+
+/** What tells ends of one kind apart: the step of a rollback, who stopped it, the outcome of an exit. */
+export const endDetail = (state: State): string | null => {
+  switch (state._tag) {
+    case "rolled-back":
+      return state.step
+    case "stopped":
+      return state.by
+    case "exited":
+      return state.outcome
+    default:
+      return null
   }
 }
 

@@ -157,6 +157,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
 
   const startOfTail = Effect.fnUntraced(function*(path: string, lines: number) {
     const size = (yield* files.inspect(path))?.size ?? 0
+    if (lines <= 0) return size
     let found = 0
     for (let end = size; end > 0; end -= chunkBytes) {
       const start = Math.max(0, end - chunkBytes)
@@ -166,7 +167,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
         if (chunk[index] === 10 && !isLastByte && ++found >= lines) return start + index + 1
       }
     }
-    return lines === 0 ? size : 0
+    return 0
   })
 
   return Agents.of({ list, get, events: registry.events, wait, stop, output })

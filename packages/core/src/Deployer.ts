@@ -260,11 +260,17 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
     let reached: Step = "admission"
     let admitted = false
     let report = CleanupReport.empty
-    let story: RegistryEntry.Story = { step: reached, error: { tag: "Unknown", message: "" }, left: [], tail: null }
+    let story: RegistryEntry.Story = {
+      step: reached,
+      error: { tag: "Unknown", message: "" },
+      left: [],
+      releases: [],
+      tail: null
+    }
     const onRelease = (record: ReleaseRecord) => Effect.sync(() => void (report = CleanupReport.add(report, record)))
     const registryEntry = RegistryEntry.make(
       registry,
-      Effect.sync(() => ({ ...story, left: CleanupReport.leftovers(report) }))
+      Effect.sync(() => ({ ...story, left: CleanupReport.leftovers(report), releases: report.releases }))
     )
     // While a process may live, its directory says what it is; the settle that ends the process removes it.
     const directoryAfterProcesses: typeof directory = {
@@ -341,7 +347,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
           return { agent: isThrough ? yield* settleQuickly(agent) : agent, reused }
         }
         const cause = yield* explained(agentId, exit.cause)
-        story = { step: reached, error: errorOf(cause), left: [], tail: yield* tails(plan.directory) }
+        story = { step: reached, error: errorOf(cause), left: [], releases: [], tail: yield* tails(plan.directory) }
         yield* Scope.close(scope, exit)
         if (CleanupReport.leftovers(report).some((record) => record.resource === "global_registry")) {
           yield* settle.abandon(token)

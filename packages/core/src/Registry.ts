@@ -8,7 +8,8 @@
  */
 import { Context, type DateTime, type Effect, type Option, type Result, Schema } from "effect"
 import type { AdmissionRefused, Decision } from "./Admission.ts"
-import { type Agent, AgentId } from "./Agent.ts"
+import { type Agent, AgentId, type State } from "./Agent.ts"
+import type { ReleaseRecord } from "./Resource.ts"
 import type { Task, TaskId } from "./Task.ts"
 
 /** The registry could not be read or written; nothing of the operation was stored. */
@@ -72,6 +73,40 @@ export const AgentEvent = Schema.Struct({
 })
 export type AgentEvent = typeof AgentEvent.Type
 
+/** What is stored beside a transition. */
+export interface Happening {
+  readonly at: DateTime.Utc
+  /** A sentence for people. */
+  readonly detail: string
+  /** The releases that led to it, kept for the totals. */
+  readonly releases?: ReadonlyArray<ReleaseRecord> | undefined
+}
+
+/** How often releases of a resource had an outcome, how long they took, and the reason that was given last. */
+export const ReleaseTotal = Schema.Struct({
+  resource: Schema.String,
+  outcome: Schema.String,
+  count: Schema.Int,
+  millis: Schema.Int,
+  firstAt: Schema.String,
+  lastAt: Schema.String,
+  lastReason: Schema.NullOr(Schema.String)
+})
+export type ReleaseTotal = typeof ReleaseTotal.Type
+
+/** How many agents are in a state; `detail` is the step of a rollback, who stopped it, or the outcome of an exit. */
+export const AgentTotal = Schema.Struct({
+  status: Schema.String,
+  detail: Schema.NullOr(Schema.String),
+  count: Schema.Int
+})
+export type AgentTotal = typeof AgentTotal.Type
+
+export interface Totals {
+  readonly agents: ReadonlyArray<AgentTotal>
+  readonly releases: ReadonlyArray<ReleaseTotal>
+}
+
 export interface AgentFilter {
   readonly taskId?: TaskId | undefined
   /** Only rows that somebody still has to do something about. */
@@ -103,14 +138,20 @@ export class Registry extends Context.Service<Registry, {
   readonly transition: <E>(
     id: AgentId,
     f: (agent: Agent) => Result.Result<Agent, E>,
-    event: { readonly at: DateTime.Utc; readonly detail: string }
+    event: Happening
   ) => Effect.Effect<Agent, E | AgentNotFound | RegistryError>
   /** Applies a transition to an agent and all its active descendants in one transaction, children first. */
   readonly transitionFamily: <E>(
     id: AgentId,
     f: (agent: Agent, role: "self" | "descendant") => Result.Result<Agent, E>,
-    event: { readonly at: DateTime.Utc; readonly detail: string }
+    event: Happening
   ) => Effect.Effect<ReadonlyArray<Agent>, E | AgentNotFound | RegistryError>
+  /** The state's name of every row, by id, without reading the documents. */
+  readonly statuses: Effect.Effect<ReadonlyMap<string, State["_tag"]>, RegistryError>
+  /** Totals since the registry was made, for metrics. */
+  readonly totals: Effect.Effect<Totals, RegistryError>
+  /** Asks the database to check itself; answers with what it complains of. */
+  readonly integrity: Effect.Effect<ReadonlyArray<string>, RegistryError>
   /** Forgets ended agents with their events; active ones stay. Answers how many it forgot. */
   readonly forget: (ids: ReadonlyArray<AgentId>) => Effect.Effect<number, RegistryError>
   readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>

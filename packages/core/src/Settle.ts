@@ -20,6 +20,7 @@ import {
   hasCommitted,
   type Running,
   type State,
+  status,
   type StoppedBy
 } from "./Agent.ts"
 import { summary, verdict } from "./AgentOutput.ts"
@@ -30,7 +31,7 @@ import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Laun
 import * as Lease from "./Lease.ts"
 import { tailBytes } from "./Readiness.ts"
 import { AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
-import { release } from "./Resource.ts"
+import { type Presence, release } from "./Resource.ts"
 import { AgentDirectory } from "./resources/AgentDirectory.ts"
 import { AgentSession, type AgentSessionRef } from "./resources/AgentSession.ts"
 import { TaskEntry, type TaskEntryRef } from "./resources/TaskEntry.ts"
@@ -70,8 +71,8 @@ export interface StopOptions {
 }
 
 export class Settle extends Context.Service<Settle, {
-  /** Looks, and changes nothing. */
-  readonly judge: (agent: Agent) => Effect.Effect<Verdict>
+  /** Looks, and changes nothing; `presence` answers whether the agent's session or processes are there. */
+  readonly judge: (agent: Agent, presence?: Effect.Effect<Presence>) => Effect.Effect<Verdict>
   /** Brings one row to what is true now; answers with the row as it is then. */
   readonly settle: (agent: Agent) => Effect.Effect<Agent, RegistryError>
   /** Says that the deployer of this token, in this process, has given up: its lease counts no more. */
@@ -197,7 +198,7 @@ export class Settle extends Context.Service<Settle, {
         return byOwner._tag === "Stands" ? yield* judgeLimits(agent, running) : byOwner
       })
 
-      const judgeRunning = Effect.fnUntraced(function*(agent: Agent) {
+      const judgeRunning = Effect.fnUntraced(function*(agent: Agent, presence?: Effect.Effect<Presence>) {
         const { running } = agent
         if (running === null) return unknown("a running agent without a session")
         const early = yield* exitRecord(agent)
@@ -210,7 +211,7 @@ export class Settle extends Context.Service<Settle, {
           if (liveness === "alive") return yield* judgeAlive(agent, running)
           if (liveness === "unknown") return unknown("its launcher can't be looked at")
         }
-        const present = yield* session.probe(sessionRef(agent))
+        const present = yield* presence ?? session.probe(sessionRef(agent))
         if (present._tag === "Unknown") return unknown(present.reason)
         if (present._tag === "Present") return yield* judgeAlive(agent, running)
         // Read after everything was seen gone: a record that was written by then is seen.
@@ -220,12 +221,15 @@ export class Settle extends Context.Service<Settle, {
           : lost("its launcher was killed and left no exit record")
       })
 
-      const judge = Effect.fn("Settle.judge")(function*(agent: Agent): Effect.fn.Return<Verdict> {
+      const judge = Effect.fn("Settle.judge")(function*(
+        agent: Agent,
+        presence?: Effect.Effect<Presence>
+      ): Effect.fn.Return<Verdict> {
         switch (agent.state._tag) {
           case "deploying":
             return yield* judgeDeploying(agent)
           case "running":
-            return yield* Effect.catch(judgeRunning(agent), (error) => Effect.succeed(unknown(error.message)))
+            return yield* Effect.catch(judgeRunning(agent, presence), (error) => Effect.succeed(unknown(error.message)))
           case "ending":
             return { _tag: "Unfinished" }
           default:
@@ -258,15 +262,25 @@ export class Settle extends Context.Service<Settle, {
         const at = yield* DateTime.now
         const facts = { left, deployer, at, tail: agent.tail ?? kept, summary: agent.summary ?? told } as const
         // Before the row: should this be killed in between, the row is settled again and the entry written again.
-        if (!rolledBack) yield* project(Result.getOrElse(finishEnding(agent, facts), () => agent))
+        const wanted = Result.getOrElse(finishEnding(agent, facts), () => agent)
+        if (!rolledBack) yield* project(wanted)
         const detail = left.length > 0
           ? CleanupReport.problems(report).join("; ")
           : deployer === "gone"
           ? "settled"
           : "released; its deployer may still be at work"
-        return yield* registry.transition(agent.id, (row) => finishEnding(row, facts), { at, detail }).pipe(
+        const settled = yield* registry.transition(agent.id, (row) => finishEnding(row, facts), {
+          at,
+          detail,
+          releases: report.releases
+        }).pipe(
           Effect.catchTag(["AgentNotFound", "TransitionRefused"], () => Effect.succeed(agent))
         )
+        // Somebody else may have been done first: then their row is the truth, and nobody looks at a final row again.
+        const isOurs = settled === agent || (status(settled) === status(wanted) &&
+          settled.endedAt?.epochMilliseconds === wanted.endedAt?.epochMilliseconds)
+        if (!rolledBack && !isOurs) yield* project(settled)
+        return settled
       })
 
       const summaryOf = Effect.fnUntraced(function*(agent: Agent) {

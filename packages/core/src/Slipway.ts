@@ -12,12 +12,14 @@ import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } fr
 import { type Caller, currentCaller, Deployer, type Deployment, type Observer } from "./Deployer.ts"
 import type { DeployError } from "./DeployError.ts"
 import { type DeployInput, invalid, type InvalidRequest } from "./DeployRequest.ts"
+import { type Diagnosis, Doctor } from "./Doctor.ts"
 import * as Files from "./Files.ts"
 import { defaultDirectory, Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
 import { Host } from "./Host.ts"
 import { WorkingDirectoryMissing } from "./Preflight.ts"
 import { ProcessTree } from "./ProcessTree.ts"
 import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
+import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./Reaper.ts"
 import {
   type AgentEvent,
   type AgentFilter,
@@ -25,7 +27,8 @@ import {
   Registry,
   type RegistryError,
   type RegistryReplaced,
-  type TaskCounts
+  type TaskCounts,
+  type Totals
 } from "./Registry.ts"
 import * as SqliteRegistry from "./registry/SqliteRegistry.ts"
 import { AgentDirectory } from "./resources/AgentDirectory.ts"
@@ -72,6 +75,14 @@ export class Slipway extends Context.Service<Slipway, {
     id: AgentId,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
+  /** Looks for what the registry, tmux, the processes and the files do not agree on; changes nothing. */
+  readonly reapPlan: Effect.Effect<ReapPlan, RegistryError>
+  /** Acts on a plan, judging each item again; what is unknown stays. */
+  readonly reap: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
+  /** The audit of the home and of the machine. */
+  readonly doctor: Effect.Effect<Diagnosis, RegistryError>
+  /** Totals since the registry was made. */
+  readonly totals: Effect.Effect<Totals, RegistryError>
   /** Forgets agents that ended long ago, with their files. */
   readonly prune: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, RegistryError>
 }>()("@slipway/core/Slipway") {
@@ -96,6 +107,8 @@ const make = Effect.gen(function*() {
   const deployer = yield* Deployer
   const agents = yield* Agents
   const prune = yield* Prune
+  const reaper = yield* Reaper
+  const doctor = yield* Doctor
   const files = yield* Files.Files
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
@@ -130,6 +143,10 @@ const make = Effect.gen(function*() {
     wait: agents.wait,
     stop: agents.stop,
     output: agents.output,
+    reapPlan: reaper.plan,
+    reap: reaper.apply,
+    doctor: doctor.examine,
+    totals: registry.totals,
     prune: prune.run
   })
 })
@@ -142,7 +159,8 @@ const layerNoDeps = (options: SlipwayOptions) => {
     Effect.map(callerOf(options), ({ environment }) => Agents.layer({ insideOf: environment["SLIPWAY_AGENT_ID"] }))
   )
   return Layer.effect(Slipway, make).pipe(
-    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer)),
+    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer)),
+    Layer.provideMerge(Reaper.layer),
     Layer.provide(Settle.layer),
     Layer.provide(resources)
   )

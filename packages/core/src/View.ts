@@ -72,6 +72,9 @@ export const agent = (agent: Agent) => ({
 })
 export type AgentView = ReturnType<typeof agent>
 
+/** An agent's document in the workspace, as it is written. */
+export const entryText = (row: Agent): string => `${JSON.stringify(agent(row), null, 2)}\n`
+
 /** A task as `task list`, `task show` and `task.json` have it. */
 export const task = (task: Task) => ({
   task_id: task.id,

@@ -9,19 +9,24 @@ export * as CleanupReport from "./CleanupReport.ts"
 export { type Caller, currentCaller, type Deployment, type Observer } from "./Deployer.ts"
 export * from "./DeployError.ts"
 export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./DeployRequest.ts"
+export { type Diagnosis, type Finding } from "./Doctor.ts"
 export { FileError } from "./Files.ts"
 export { defaultDirectory, HomeUnusable } from "./Home.ts"
 export * from "./Preflight.ts"
 export { type Pruned, type PruneRequest } from "./Prune.ts"
 export * from "./Readiness.ts"
+export { Item, type Reaped, type ReapOptions, ReapPlan } from "./Reaper.ts"
 export {
   type AgentEvent,
   AgentNotFound,
+  type AgentTotal,
   RegistryCorrupt,
   RegistryError,
   RegistryReplaced,
   RegistryTooNew,
-  RegistryUnavailable
+  RegistryUnavailable,
+  type ReleaseTotal,
+  type Totals
 } from "./Registry.ts"
 export { type ReleaseOutcome, type ReleaseRecord, type ResourceKind } from "./Resource.ts"
 export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"

@@ -32,6 +32,7 @@ const initial = Effect.gen(function*() {
     is_active INTEGER NOT NULL,
     holds_slot INTEGER NOT NULL,
     request_key TEXT,
+    end_detail TEXT,
     created_at TEXT NOT NULL,
     document TEXT NOT NULL
   )`
@@ -49,6 +50,16 @@ const initial = Effect.gen(function*() {
     detail TEXT NOT NULL
   )`
   yield* sql`CREATE INDEX events_agent ON events (agent_id, id)`
+  // No reference to the agent: what releases did is counted for longer than an agent is remembered.
+  yield* sql`CREATE TABLE releases (
+    agent_id TEXT NOT NULL,
+    at TEXT NOT NULL,
+    resource TEXT NOT NULL,
+    outcome TEXT NOT NULL,
+    reason TEXT,
+    millis INTEGER NOT NULL
+  )`
+  yield* sql`CREATE INDEX releases_outcome ON releases (resource, outcome)`
 })
 
 const migrations = { "0001_initial": initial }

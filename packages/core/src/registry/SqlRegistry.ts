@@ -6,19 +6,23 @@
  * unless told otherwise, in steps that leave the event loop free; then the operation fails with `RegistryUnavailable` and
  * nothing of it is stored.
  */
-import { DateTime, type Duration, Effect, Layer, Option, Predicate, Schema } from "effect"
+import { Array as Arr, DateTime, type Duration, Effect, Layer, Option, Predicate, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { decide } from "../Admission.ts"
-import { Agent, type AgentId, holdsSlot, isActive, status } from "../Agent.ts"
+import { Agent, type AgentId, endDetail, holdsSlot, isActive, StateTag, status } from "../Agent.ts"
 import {
   AgentEvent,
   AgentNotFound,
+  AgentTotal,
+  type Happening,
   Registry,
   RegistryCorrupt,
   type RegistryError,
   RegistryTooNew,
-  RegistryUnavailable
+  RegistryUnavailable,
+  ReleaseTotal
 } from "../Registry.ts"
+import type { ReleaseRecord } from "../Resource.ts"
 import { Task, type TaskId } from "../Task.ts"
 import { retryLocked } from "./Locked.ts"
 import * as Migrations from "./Migrations.ts"
@@ -27,6 +31,10 @@ const TaskRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Ta
 const AgentRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Agent) }))
 const EventRows = Schema.Array(AgentEvent)
 const CountRows = Schema.Array(Schema.Struct({ n: Schema.NullOr(Schema.Int) }))
+const StatusRows = Schema.Array(Schema.Struct({ id: Schema.String, status: StateTag }))
+const AgentTotalRows = Schema.Array(AgentTotal)
+const ReleaseTotalRows = Schema.Array(ReleaseTotal)
+const CheckRows = Schema.Array(Schema.Struct({ quick_check: Schema.String }))
 const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
 const IdRows = Schema.Array(Schema.Struct({ id: Agent.fields.id }))
 
@@ -99,6 +107,10 @@ const make = Effect.fnUntraced(function*(
   const decodeCounts = decode(CountRows)
   const decodeTaskCounts = decode(TaskCountRows)
   const decodeIds = decode(IdRows)
+  const decodeStatuses = decode(StatusRows)
+  const decodeAgentTotals = decode(AgentTotalRows)
+  const decodeReleaseTotals = decode(ReleaseTotalRows)
+  const decodeChecks = decode(CheckRows)
   const encodeTask = (task: Task) => Effect.mapError(encodeTaskJson(task), unwritable)
   const encodeAgent = (agent: Agent) => Effect.mapError(encodeAgentJson(agent), unwritable)
 
@@ -155,6 +167,7 @@ const make = Effect.fnUntraced(function*(
     is_active: isActive(agent.state) ? 1 : 0,
     holds_slot: holdsSlot(agent.state) ? 1 : 0,
     request_key: agent.key,
+    end_detail: endDetail(agent.state),
     document
   })
 
@@ -180,11 +193,15 @@ const make = Effect.fnUntraced(function*(
   const storeAgent = Effect.fnUntraced(function*(
     before: Agent,
     after: Agent,
-    event: { readonly at: DateTime.Utc; readonly detail: string }
+    event: Happening
   ) {
     if (after === before) return before
     yield* sql`UPDATE agents SET ${sql.update(columns(after, yield* encodeAgent(after)))} WHERE id = ${after.id}`
     yield* insertEvent(after, event.at, event.detail)
+    const { releases = [] } = event
+    if (Arr.isReadonlyArrayNonEmpty(releases)) {
+      yield* sql`INSERT INTO releases ${sql.insert(Arr.map(releases, (record) => releaseRow(after, event.at, record)))}`
+    }
     return after
   })
 
@@ -228,6 +245,14 @@ const make = Effect.fnUntraced(function*(
       ),
       (rows) => rows.map((row) => row.document)
     )
+
+  const quickCheck = Effect.gen(function*() {
+    const rows = yield* sql.onDialectOrElse({
+      pg: () => sql`SELECT 'ok' AS quick_check`,
+      orElse: () => sql`PRAGMA quick_check`
+    })
+    return (yield* decodeChecks(rows)).map((row) => row.quick_check).filter((line) => line !== "ok")
+  })
 
   return Registry.of({
     insertTask: (task) =>
@@ -333,6 +358,36 @@ const make = Effect.fnUntraced(function*(
         })
       ).pipe(Effect.withSpan("Registry.transitionFamily")),
 
+    statuses: guarded(
+      "read the agents' states",
+      Effect.map(
+        Effect.flatMap(sql`SELECT id, status FROM agents`, decodeStatuses),
+        (rows) => new Map(rows.map((row) => [row.id, row.status]))
+      )
+    ),
+
+    totals: guarded(
+      "count what happened",
+      Effect.all({
+        agents: Effect.flatMap(
+          sql`SELECT status, end_detail AS detail, CAST(count(*) AS INTEGER) AS count FROM agents
+              GROUP BY status, end_detail ORDER BY status, end_detail`,
+          decodeAgentTotals
+        ),
+        releases: Effect.flatMap(
+          sql`SELECT resource, outcome, CAST(count(*) AS INTEGER) AS count, CAST(sum(millis) AS INTEGER) AS millis,
+                min(at) AS "firstAt", max(at) AS "lastAt",
+                (SELECT last.reason FROM releases last
+                  WHERE last.resource = releases.resource AND last.outcome = releases.outcome
+                  ORDER BY last.at DESC LIMIT 1) AS "lastReason"
+              FROM releases GROUP BY resource, outcome ORDER BY resource, outcome`,
+          decodeReleaseTotals
+        )
+      })
+    ),
+
+    integrity: guarded("check itself", quickCheck),
+
     forget: (ids) =>
       transaction(
         "forget agents",
@@ -355,6 +410,15 @@ const make = Effect.fnUntraced(function*(
         )
       )
   })
+})
+
+const releaseRow = (agent: Agent, at: DateTime.Utc, { millis, outcome, resource }: ReleaseRecord) => ({
+  agent_id: agent.id,
+  at: DateTime.formatIso(at),
+  resource,
+  outcome: outcome._tag,
+  reason: "reason" in outcome ? outcome.reason : null,
+  millis: Math.round(millis)
 })
 
 const taskRow = (task: Task, document: string) => ({

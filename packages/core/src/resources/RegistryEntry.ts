@@ -32,6 +32,7 @@ export interface Story {
   readonly step: string
   readonly error: { readonly tag: string; readonly message: string }
   readonly left: ReadonlyArray<ReleaseRecord>
+  readonly releases: ReadonlyArray<ReleaseRecord>
   readonly tail: Agent["tail"]
 }
 
@@ -45,7 +46,7 @@ export type RegistryEntry = Resource<RegistryEntryRef, AdmissionRequest, Decisio
 
 export const make = (registry: Registry["Service"], story: Effect.Effect<Story>): RegistryEntry => {
   const release = Effect.fn("RegistryEntry.release")(function*(ref: RegistryEntryRef) {
-    const { error, left, step, tail } = yield* story
+    const { error, left, releases, step, tail } = yield* story
     const at = yield* DateTime.now
     const before = yield* registry.agent(ref.agentId)
     if (before._tag === "None" || before.value.token !== ref.token) return AlreadyGone
@@ -59,7 +60,7 @@ export const make = (registry: Registry["Service"], story: Effect.Effect<Story>)
           : Result.fail(
             new TransitionRefused({ agentId: agent.id, wanted: "rolled-back", found: "another deployment" })
           ),
-      { at, detail: `failed at ${step}: ${error.tag}: ${error.message}` }
+      { at, detail: `failed at ${step}: ${error.tag}: ${error.message}`, releases }
     )
     return Released
   })

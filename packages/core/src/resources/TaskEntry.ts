@@ -42,7 +42,7 @@ export class TaskEntry extends Context.Service<
 
       const write = Effect.fn("TaskEntry.make")(function*(ref: TaskEntryRef, agent: Agent) {
         yield* checked(ref)
-        yield* files.replaceFile(ref.entry, `${JSON.stringify(View.agent(agent), null, 2)}\n`, 0o600)
+        yield* files.replaceFile(ref.entry, View.entryText(agent), 0o600)
       })
 
       // A write that was killed before its rename leaves a draft beside the entry.

@@ -1,0 +1,177 @@
+/**
+ * The doctor: audits the home against what must always hold, looks at the machine, and says what to do about each finding.
+ *
+ * It changes nothing. The audit is the reaper's plan, and more that only concerns a person: entries of ended agents, the
+ * registry's own check, modes, free disk, files that nobody knows, and patterns in releases that failed. A home without a finding
+ * is healthy.
+ */
+import { Tmux } from "@slipway/tmux"
+import { Context, Effect, Layer, Schema } from "effect"
+import * as Path from "node:path"
+import { type Agent, AgentId, hasCommitted, isFinal } from "./Agent.ts"
+import { Files } from "./Files.ts"
+import { Home } from "./Home.ts"
+import { requiredBytes } from "./Preflight.ts"
+import { type Item, Reaper } from "./Reaper.ts"
+import { Registry, type RegistryError, type ReleaseTotal } from "./Registry.ts"
+import type { ReleaseOutcome } from "./Resource.ts"
+import * as View from "./View.ts"
+
+export interface Finding {
+  readonly kind: string
+  readonly evidence: string
+  readonly recommendation: string
+}
+
+/** What the doctor says. A pattern in the past is told, and makes nobody ill. */
+export interface Diagnosis {
+  readonly healthy: boolean
+  readonly findings: ReadonlyArray<Finding>
+}
+
+export class Doctor extends Context.Service<Doctor, {
+  readonly examine: Effect.Effect<Diagnosis, RegistryError>
+}>()("@slipway/core/Doctor") {
+  static readonly layer = Layer.effect(Doctor, Effect.suspend(() => make))
+}
+
+const pattern = "release-failures"
+
+const reap = "run 'slipway reap'"
+
+const recommendations: Record<Item["verdict"], string> = {
+  "dead-deployment": `${reap}: it rolls the deployment back`,
+  "ended-agent": `${reap}: it records the end and frees the slot`,
+  "unfinished-ending": `${reap}: it tries the releases again`,
+  leftover: `${reap}: it ends what is left of the agent`,
+  "stale-entry": `${reap}: it writes the entry again`,
+  stray:
+    "it has no row, as after a restore of an old registry: look at it, then remove it with 'slipway reap --stray ID'",
+  "session-gone":
+    "the agent works on without its session, and its output goes on; stop it with 'slipway stop' if that is not wanted",
+  unknown: "nothing is done about what can't be told; mend the cause that the evidence names, and ask again"
+}
+
+const make = Effect.gen(function*() {
+  const files = yield* Files
+  const home = yield* Home
+  const reaper = yield* Reaper
+  const registry = yield* Registry
+  const tmux = yield* Tmux
+
+  const audit = Effect.map(reaper.plan, ({ items }) =>
+    items.map(({ evidence, status, subject, verdict }): Finding => ({
+      kind: verdict,
+      evidence: `${subject}${status === null ? "" : ` (${status})`}: ${evidence}`,
+      recommendation: recommendations[verdict]
+    })))
+
+  const isStale = (agent: Agent) =>
+    files.readText(agent.plan.entry).pipe(
+      Effect.map((text) => text !== View.entryText(agent)),
+      Effect.orElseSucceed(() => true)
+    )
+
+  // The reaper looks at the entries of running agents; these are of agents that have ended.
+  const entries = Effect.gen(function*() {
+    const ended = (yield* registry.agents({})).filter((agent) =>
+      isFinal(agent.state) && agent.state._tag !== "rolled-back" && hasCommitted(agent)
+    )
+    const stale = yield* Effect.filter(ended, isStale)
+    return stale.map((agent): Finding => ({
+      kind: "stale-entry",
+      evidence: `${agent.plan.entry} is not what the row of ${agent.id} says`,
+      recommendation:
+        "somebody changed or removed it; the row is the truth ('slipway show'), and 'slipway prune' forgets both"
+    }))
+  })
+
+  const machine = Effect.gen(function*() {
+    const found: Array<Finding> = []
+    const version = yield* Effect.result(tmux.version)
+    if (version._tag === "Failure") {
+      found.push({
+        kind: "tmux",
+        evidence: version.failure.message,
+        recommendation: "nothing can be deployed until then"
+      })
+    }
+    const space = yield* Effect.result(files.space(home.directory))
+    if (space._tag === "Success" && space.success.freeBytes < requiredBytes) {
+      found.push({
+        kind: "disk",
+        evidence: `${Math.floor(space.success.freeBytes / 1_000_000)} MB are free on the disk of ${home.directory}`,
+        recommendation: `free some: a deployment asks for ${
+          requiredBytes / 1_000_000
+        } MB; 'slipway prune' removes old output`
+      })
+    }
+    for (const path of [home.registry, Path.join(home.directory, "home.json"), home.agents, home.directory]) {
+      const info = yield* Effect.orElseSucceed(files.inspect(path), () => undefined)
+      if (info !== undefined && (info.mode & 0o077) !== 0) {
+        const mode = info.mode.toString(8).padStart(4, "0")
+        found.push({
+          kind: "permissions",
+          evidence: `${path} has mode ${mode}`,
+          recommendation: `others could read prompts and output: chmod ${
+            info.kind === "directory" ? "0700" : "0600"
+          } ${path}`
+        })
+      }
+    }
+    return found
+  })
+
+  const strangeFiles = Effect.gen(function*() {
+    const names = yield* Effect.orElseSucceed(files.list(home.agents), () => [])
+    const drafts = (yield* Effect.orElseSucceed(files.list(home.directory), () => [])).filter((name) =>
+      name.endsWith(".tmp")
+    )
+    const unknown = names.filter((name) => !Schema.is(AgentId)(name)).map((name) => Path.join(home.agents, name))
+    return [...unknown, ...drafts.map((name) => Path.join(home.directory, name))].map((path): Finding => ({
+      kind: "stale-file",
+      evidence: `${path} is not of Slipway's making, or was left by a process that was killed`,
+      recommendation: "remove it if you know what it is"
+    }))
+  })
+
+  const integrity = Effect.map(registry.integrity, (complaints) =>
+    complaints.map((complaint): Finding => ({
+      kind: "registry",
+      evidence: complaint,
+      recommendation: `the database ${home.registry} is damaged: stop deploying, keep a copy, and restore it`
+    })))
+
+  const patterns = Effect.map(
+    registry.totals,
+    ({ releases }) =>
+      releases.filter(isFailure).toSorted((a, b) => b.count - a.count).slice(0, 3).map((total) =>
+        patternOf(total, releases)
+      )
+  )
+
+  return Doctor.of({
+    examine: Effect.map(
+      Effect.all([integrity, audit, entries, machine, strangeFiles, patterns]),
+      (groups): Diagnosis => {
+        const findings = groups.flat()
+        return { healthy: findings.every(({ kind }) => kind === pattern), findings }
+      }
+    )
+  })
+})
+
+const failures = ["Failed", "Survivors"] satisfies ReadonlyArray<ReleaseOutcome["_tag"]>
+
+const isFailure = (total: ReleaseTotal): boolean => failures.some((outcome) => outcome === total.outcome)
+
+const patternOf = (total: ReleaseTotal, all: ReadonlyArray<ReleaseTotal>): Finding => {
+  const tried = all.filter(({ resource }) => resource === total.resource).reduce((sum, { count }) => sum + count, 0)
+  const reason = total.lastReason === null ? "" : `, last because ${total.lastReason}`
+  return {
+    kind: pattern,
+    evidence:
+      `${total.count} of ${tried} releases of ${total.resource} ended in ${total.outcome}, from ${total.firstAt} to ${total.lastAt}${reason}`,
+    recommendation: "what was left was tried again since; mend the cause if it goes on, so that rollbacks stay clean"
+  }
+}

@@ -1,0 +1,346 @@
+/**
+ * The reaper: finds what the registry, tmux, the process table and the files do not agree on, and makes it go away.
+ *
+ * `plan` looks once at each of them (one listing of sessions, one scan of processes, one query) and changes nothing. Each
+ * item has its verdict, the evidence for it and the action. `apply` judges every item again at the moment of acting, by the very
+ * functions that a stop and a settle use, so that a plan that has grown old kills nothing that lives. An interrupted or
+ * killed reap is simply run again, and two at once do no harm.
+ *
+ * What is unknown is reported and left. What bears another home's id, or none, is never in a plan. A stray (it bears our
+ * home's id and has no row: a restored or copied registry) is only touched when it is asked for by its id.
+ */
+import { Tmux } from "@slipway/tmux"
+import type { Session } from "@slipway/tmux"
+import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
+import * as Path from "node:path"
+import { type Agent, AgentId, isFinal, sessionName, type State, status } from "./Agent.ts"
+import * as CleanupReport from "./CleanupReport.ts"
+import { Files } from "./Files.ts"
+import { Home } from "./Home.ts"
+import { type ProcessSnapshot, ProcessTree } from "./ProcessTree.ts"
+import { Registry, type RegistryError } from "./Registry.ts"
+import { type Presence, release, type ReleaseRecord } from "./Resource.ts"
+import { AgentDirectory } from "./resources/AgentDirectory.ts"
+import { agentMarker, AgentSession, homeMarker } from "./resources/AgentSession.ts"
+import { TaskEntry } from "./resources/TaskEntry.ts"
+import { entryRef, sessionRef, Settle, type Verdict } from "./Settle.ts"
+import * as View from "./View.ts"
+import * as Workspace from "./Workspace.ts"
+
+/** What is wrong. */
+export const ItemVerdict = Schema.Literals([
+  /** A deployment whose deployer is dead, or whose lease has run out. */
+  "dead-deployment",
+  /** An agent that has ended, lost its owner, or is past a limit of time, and is not recorded so. */
+  "ended-agent",
+  /** An ending that somebody began and nobody finished. */
+  "unfinished-ending",
+  /** Processes, a session or files of a row that is final. */
+  "leftover",
+  /** A task entry that is not what its row says. */
+  "stale-entry",
+  /** Something of this home without any row. */
+  "stray",
+  /** The session is gone while the agent lives; nothing is done about it. */
+  "session-gone",
+  "unknown"
+])
+export type ItemVerdict = typeof ItemVerdict.Type
+
+export const Item = Schema.Struct({
+  /** The agent's id, or of a stray the id that it bears. */
+  subject: Schema.String,
+  verdict: ItemVerdict,
+  /** The row's status; null where there is no row. */
+  status: Schema.NullOr(Schema.String),
+  evidence: Schema.String,
+  action: Schema.Literals(["roll-back", "settle", "finish", "release", "rewrite", "remove-when-asked", "none"])
+})
+export type Item = typeof Item.Type
+
+/** A plan can be written to a file, looked at, and applied later. */
+export const ReapPlan = Schema.Struct({
+  homeId: Schema.String,
+  at: Schema.DateTimeUtcFromString,
+  items: Schema.Array(Item)
+})
+export type ReapPlan = typeof ReapPlan.Type
+
+/** What became of an item. */
+export interface Reaped {
+  readonly item: Item
+  /** `left` names what is still there; `skipped` what no longer was as the plan said, or is only reported. */
+  readonly outcome: "done" | "left" | "skipped"
+  /** The row's status afterwards; null where there is no row. */
+  readonly status: string | null
+  readonly problems: ReadonlyArray<string>
+}
+
+export interface ReapOptions {
+  /** Act only on what is in this plan as well. */
+  readonly within?: ReapPlan | undefined
+  /** The strays to remove, by the ids that they bear. */
+  readonly strays?: ReadonlyArray<string> | undefined
+}
+
+/** One look at tmux and at the process table; `undefined` where there was no answer. */
+interface Sightings {
+  readonly sessions: (
+    socket: string
+  ) => ReadonlyArray<{ readonly session: Session; readonly agentId: string }> | undefined
+  readonly processes: ProcessSnapshot | undefined
+}
+
+export class Reaper extends Context.Service<Reaper, {
+  /** Looks, and changes nothing. */
+  readonly plan: Effect.Effect<ReapPlan, RegistryError>
+  /** Acts on a plan; never fails because of one item. */
+  readonly apply: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
+}>()("@slipway/core/Reaper") {
+  static readonly layer = Layer.effect(Reaper, Effect.suspend(() => make))
+}
+
+const make = Effect.gen(function*() {
+  const files = yield* Files
+  const home = yield* Home
+  const processes = yield* ProcessTree
+  const registry = yield* Registry
+  const settle = yield* Settle
+  const tmux = yield* Tmux
+  const directory = yield* AgentDirectory
+  const session = yield* AgentSession
+  const entry = yield* TaskEntry
+
+  /** The sessions on a socket that bear this home's id; no server has none, and no answer is no answer. */
+  const sessionsOn = (socket: Home["Service"]["socket"]) =>
+    tmux.server(socket).environments.pipe(
+      Effect.map((all) =>
+        all.flatMap(({ environment, session }) => {
+          const agentId = environment[agentMarker]
+          return environment[homeMarker] === home.id && agentId !== undefined ? [{ session, agentId }] : []
+        })
+      ),
+      Effect.catchTag("TmuxNoServer", () => Effect.succeed([])),
+      Effect.option
+    )
+
+  const look = Effect.fnUntraced(function*(active: ReadonlyArray<Agent>): Effect.fn.Return<Sightings> {
+    const sockets = [...new Set([home.socket, ...active.map((agent) => agent.plan.socket)])]
+    const listings = new Map<string, Effect.Success<ReturnType<typeof sessionsOn>>>()
+    for (const socket of sockets) listings.set(socket, yield* sessionsOn(socket))
+    const snapshot = yield* Effect.option(processes.snapshot)
+    return {
+      sessions: (socket) => Option.getOrUndefined(listings.get(socket) ?? Option.none()),
+      processes: Option.getOrUndefined(snapshot)
+    }
+  })
+
+  /** What `AgentSession.probe` answers, from one look for all agents. */
+  const presenceOf = (agent: Agent, sightings: Sightings): Presence => {
+    const sessions = sightings.sessions(agent.plan.socket)
+    if (sessions?.some(({ agentId }) => agentId === agent.id) === true) return { _tag: "Present" }
+    if (sightings.processes === undefined) return { _tag: "Unknown", reason: "the process table can't be read" }
+    const ref = sessionRef(agent)
+    const found = sightings.processes.members({
+      agentId: agent.id,
+      homeId: home.id,
+      roots: ref.launcher === null ? [] : [ref.launcher]
+    })
+    if (found.members.length > 0) return { _tag: "Present" }
+    if (sessions === undefined) return { _tag: "Unknown", reason: "tmux does not answer" }
+    if (found.unreadable > 0) return { _tag: "Unknown", reason: "a process that may belong to it can't be read" }
+    return sightings.processes.complete
+      ? { _tag: "Absent" }
+      : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
+  }
+
+  const planActive = Effect.fnUntraced(function*(agent: Agent, sightings: Sightings) {
+    const found = yield* settle.judge(agent, Effect.sync(() => presenceOf(agent, sightings)))
+    const item = itemOf(agent, found)
+    if (item !== undefined) return [item]
+    const sessions = sightings.sessions(agent.plan.socket)
+    const isGone = agent.state._tag === "running" && sessions?.every(({ agentId }) => agentId !== agent.id) === true
+    if (isGone) return [describe(agent, "session-gone", "its launcher lives and tmux has no session of it", "none")]
+    return (yield* isStale(agent))
+      ? [describe(agent, "stale-entry", `${agent.plan.entry} is not what the row says`, "rewrite")]
+      : []
+  })
+
+  const isStale = (agent: Agent) =>
+    agent.state._tag === "running"
+      ? files.readText(agent.plan.entry).pipe(
+        Effect.map((text) => text !== View.entryText(agent)),
+        Effect.orElseSucceed(() => true)
+      )
+      : Effect.succeed(false)
+
+  /** Things of this home whose row is final, or that have none. */
+  const planRest = Effect.fnUntraced(function*(sightings: Sightings) {
+    const states = yield* registry.statuses
+    const found = new Map<string, Array<string>>()
+    const note = (id: string, what: string) => found.set(id, [...found.get(id) ?? [], what])
+    const isOver = (id: string): boolean => {
+      const tag = states.get(id)
+      return tag === undefined || isFinalTag(tag)
+    }
+    for (const { agentId, session } of sightings.sessions(home.socket) ?? []) {
+      if (isOver(agentId)) note(agentId, `session ${session.name}`)
+    }
+    for (const { agentId, homeId, pid } of sightings.processes?.bearers ?? []) {
+      const isOurs = homeId === home.id && isOver(agentId)
+      const members = isOurs ? sightings.processes?.members({ agentId, homeId, roots: [] }).members ?? [] : []
+      if (members.some((member) => member.pid === pid)) note(agentId, `process ${pid}`)
+    }
+    const isGoneFor = (id: string) => !states.has(id) || states.get(id) === "rolled-back"
+    for (const name of yield* Effect.orElseSucceed(files.list(home.agents), () => [])) {
+      if (isGoneFor(name)) note(name, `directory ${Path.join(home.agents, name)}`)
+    }
+    for (const task of yield* registry.tasks) {
+      const entries = Path.join(Workspace.directoryOf(task.project, task.id), "agents")
+      for (const name of yield* Effect.orElseSucceed(files.list(entries), () => [])) {
+        const id = name.endsWith(".json") ? name.slice(0, -".json".length) : undefined
+        if (id !== undefined && isGoneFor(id)) note(id, `task entry ${Path.join(entries, name)}`)
+      }
+    }
+    return Array.from(found, ([subject, things]): Item => {
+      const state = states.get(subject)
+      return {
+        subject,
+        verdict: state === undefined ? "stray" : "leftover",
+        status: state ?? null,
+        evidence: things.join(", "),
+        action: state === undefined ? "remove-when-asked" : "release"
+      }
+    })
+  })
+
+  const plan = Effect.gen(function*() {
+    const active = yield* registry.agents({ activeOnly: true })
+    const sightings = yield* look(active)
+    const items = yield* Effect.forEach(active, (agent) => planActive(agent, sightings), { concurrency: 8 })
+    const rest = yield* planRest(sightings)
+    const made: ReapPlan = { homeId: home.id, at: yield* DateTime.now, items: [...items.flat(), ...rest] }
+    return made
+  }).pipe(Effect.withSpan("Reaper.plan"))
+
+  const settled = (item: Item, agent: Agent): Reaped => {
+    const problems = agent.state._tag === "ending" ? CleanupReport.problems({ releases: agent.state.left ?? [] }) : []
+    return { item, outcome: isFinal(agent.state) ? "done" : "left", status: status(agent), problems }
+  }
+
+  const skipped = (item: Item, status: string | null, problem?: string): Reaped => ({
+    item,
+    outcome: "skipped",
+    status,
+    problems: problem === undefined ? [] : [problem]
+  })
+
+  const released = (item: Item, status: string | null, releases: ReadonlyArray<ReleaseRecord>): Reaped => ({
+    item,
+    outcome: CleanupReport.leftovers({ releases }).length === 0 ? "done" : "left",
+    status,
+    problems: CleanupReport.problems({ releases })
+  })
+
+  const rowOf = (item: Item) =>
+    Effect.map(
+      Schema.is(AgentId)(item.subject) ? registry.agent(item.subject) : Effect.succeedNone,
+      Option.getOrUndefined
+    )
+
+  /** What is left of an agent whose row is final. */
+  const releaseLeftover = Effect.fnUntraced(function*(item: Item, agent: Agent) {
+    const releases = [yield* release(session, sessionRef(agent))]
+    if (agent.state._tag === "rolled-back") {
+      releases.push(yield* release(entry, entryRef(agent)))
+      // Files go last: while a process may live, the directory says what it is.
+      if (CleanupReport.leftovers({ releases }).length === 0) releases.push(yield* release(directory, agent.plan))
+    }
+    return released(item, status(agent), releases)
+  })
+
+  const removeStray = Effect.fnUntraced(function*(item: Item) {
+    if (!Schema.is(AgentId)(item.subject)) {
+      return skipped(item, null, "it does not bear an agent's id; remove it by hand")
+    }
+    const path = home.agentDirectory(item.subject)
+    const ref = {
+      agentId: item.subject,
+      directory: path,
+      homeId: home.id,
+      session: sessionName(item.subject),
+      socket: home.socket,
+      host: null,
+      launcher: null
+    }
+    const releases = [yield* release(session, ref)]
+    if (CleanupReport.leftovers({ releases }).length === 0) {
+      releases.push(yield* release(directory, { directory: path, homeId: home.id }))
+    }
+    return released(item, null, releases)
+  })
+
+  const act = Effect.fnUntraced(
+    function*(item: Item, strays: ReadonlySet<string>): Effect.fn.Return<Reaped, RegistryError> {
+      const agent = yield* rowOf(item)
+      if (item.verdict === "stray") {
+        if (agent !== undefined) return skipped(item, status(agent), "it has a row by now")
+        return strays.has(item.subject)
+          ? yield* removeStray(item)
+          : skipped(item, null, `reported only; 'slipway reap --stray ${item.subject}' removes it`)
+      }
+      if (agent === undefined) return skipped(item, null, "its row is gone by now")
+      switch (item.action) {
+        case "roll-back":
+        case "settle":
+        case "finish":
+          return isFinal(agent.state) ? skipped(item, status(agent)) : settled(item, yield* settle.settle(agent))
+        case "release":
+          return isFinal(agent.state) ? yield* releaseLeftover(item, agent) : skipped(item, status(agent))
+        case "rewrite": {
+          const written = yield* Effect.result(entry.make(entryRef(agent), agent))
+          return written._tag === "Success"
+            ? { item, outcome: "done", status: status(agent), problems: [] }
+            : { item, outcome: "left", status: status(agent), problems: [written.failure.message] }
+        }
+        default:
+          return skipped(item, status(agent))
+      }
+    }
+  )
+
+  const apply = Effect.fn("Reaper.apply")(function*(plan: ReapPlan, options: ReapOptions = {}) {
+    const { strays = [], within } = options
+    const key = (item: Item) => `${item.verdict} ${item.subject}`
+    const allowed = within === undefined ? undefined : new Set(within.items.map(key))
+    const items = plan.items.filter((item) => allowed?.has(key(item)) ?? true)
+    return yield* Effect.forEach(items, (item) => act(item, new Set(strays)), { concurrency: 8 })
+  })
+
+  return Reaper.of({ plan, apply })
+})
+
+const isFinalTag = (tag: State["_tag"]): boolean => tag !== "deploying" && tag !== "running" && tag !== "ending"
+
+const describe = (agent: Agent, verdict: ItemVerdict, evidence: string, action: Item["action"]): Item => ({
+  subject: agent.id,
+  verdict,
+  status: status(agent),
+  evidence,
+  action
+})
+
+const itemOf = (agent: Agent, found: Verdict): Item | undefined => {
+  switch (found._tag) {
+    case "Stands":
+      return undefined
+    case "Unknown":
+      return describe(agent, "unknown", found.evidence, "none")
+    case "Unfinished":
+      return describe(agent, "unfinished-ending", "an ending was begun and not finished", "finish")
+    case "Ended":
+      return agent.state._tag === "deploying"
+        ? describe(agent, "dead-deployment", found.evidence, "roll-back")
+        : describe(agent, "ended-agent", found.evidence, "settle")
+  }
+}
