@@ -3,7 +3,7 @@
  * commits, one that fails at each step, one that is interrupted, and at the end the proof that nothing is left.
  */
 import { AgentCommand, CleanupReport, type DeployError, type DeployInput, Slipway, type Step } from "@slipway/core"
-import { Cause, Console, Deferred, Duration, Effect, Exit, Fiber, Logger, Stream } from "effect"
+import { Cause, Console, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
@@ -118,7 +118,11 @@ const failures = Effect.gen(function*() {
   const moveAway = (step: Step) =>
     Effect.sync(() => {
       if (step !== "task-entry") return
-      workspace = join(project, ".slipway", Fs.readdirSync(join(project, ".slipway")).find((name) => name.startsWith("TASK-")) ?? "")
+      workspace = join(
+        project,
+        ".slipway",
+        Fs.readdirSync(join(project, ".slipway")).find((name) => name.startsWith("TASK-")) ?? ""
+      )
       Fs.renameSync(workspace, `${workspace}.away`)
     })
   yield* failsAt("task-entry", request("no-workspace", "steady.sh"), moveAway)
@@ -163,7 +167,8 @@ const proof = Effect.gen(function*() {
   const slipway = yield* Slipway
   yield* title("5. What is left")
   const { homeId } = JSON.parse(Fs.readFileSync(join(home, "home.json"), "utf8"))
-  const sessions = spawnSync("tmux", ["-S", join(home, "tmux.sock"), "list-sessions"], { encoding: "utf8" }).stdout.trim()
+  const sessions = spawnSync("tmux", ["-S", join(home, "tmux.sock"), "list-sessions"], { encoding: "utf8" }).stdout
+    .trim()
   const processes = Fs.readdirSync("/proc").filter((pid) => {
     try {
       return /^\d+$/.test(pid) && Fs.readFileSync(`/proc/${pid}/environ`, "utf8").includes(`SLIPWAY_HOME_ID=${homeId}`)
@@ -172,7 +177,9 @@ const proof = Effect.gen(function*() {
     }
   })
   const rows = yield* slipway.agents()
-  const active = rows.filter(({ state }) => state._tag === "running" || state._tag === "deploying" || state._tag === "ending")
+  const active = rows.filter(({ state }) =>
+    state._tag === "running" || state._tag === "deploying" || state._tag === "ending"
+  )
   const rolledBack = new Set<string>(rows.filter(({ state }) => state._tag === "rolled-back").map(({ id }) => id))
   const directories = Fs.readdirSync(join(home, "agents"))
   const files = directories.filter((name) => rolledBack.has(name))
@@ -183,7 +190,9 @@ const proof = Effect.gen(function*() {
     ["active rows", active.length]
   ] as const
   for (const [what, count] of found) yield* say(`  ${String(count).padStart(3)} ${what}`)
-  yield* say(dim(`  and on record: ${rows.length} agents, ${rolledBack.size} of them rolled back, each with its reason`))
+  yield* say(
+    dim(`  and on record: ${rows.length} agents, ${rolledBack.size} of them rolled back, each with its reason`)
+  )
   const clean = found.every(([, count]) => count === 0)
   yield* say(clean ? green("\nNothing is left behind.") : red("\nSomething is left behind."))
   return clean
@@ -196,8 +205,7 @@ const demo = Effect.gen(function*() {
   yield* presets
   return yield* proof
 }).pipe(
-  Effect.provide(Slipway.layer({ directory: home })),
-  Effect.provide(Logger.layer([])),
+  Effect.provide(Layer.merge(Slipway.layer({ directory: home }), Logger.layer([]))),
   Effect.ensuring(Effect.sync(() => {
     spawnSync("tmux", ["-S", join(home, "tmux.sock"), "kill-server"])
     Fs.rmSync(directory, { recursive: true, force: true })

@@ -102,6 +102,8 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
           "--dangerously-bypass-approvals-and-sandbox",
           ...model("-m"),
           ...extra,
+          // Without it a flag of several values among the extra arguments takes the dash for one more.
+          "--",
           "-"
         ],
         environment: {},

@@ -77,6 +77,7 @@ const sessionNames: ReadonlySet<string> = new Set([
   "CODEX_THREAD_ID",
   "CODEX_TOOL_CALL_ID",
   "CODEX_VERSION",
+  "CODEX_APPLY_PATCH_PRESERVE_LINE_ENDINGS",
   // gemini
   "GEMINI_CLI",
   "GEMINI_CLI_NO_RELAUNCH",
@@ -104,6 +105,7 @@ const sessionPrefixes: ReadonlyArray<string> = [
 // Ordinary variables that an agent overwrites for its tools. They are a person's own unless that agent is around.
 const overwritten: ReadonlyArray<readonly [marker: string, pattern: RegExp]> = [
   ["CLAUDECODE", /^(GIT_EDITOR|COREPACK_ENABLE_AUTO_PIN)$/],
+  ["CODEX_CI", /^(PAGER|GIT_PAGER|GH_PAGER|NO_COLOR|TERM|LC_ALL)$/],
   ["GEMINI_CLI", /^(GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|GIT_TERMINAL_PROMPT)$/]
 ]
 

@@ -17,14 +17,14 @@ import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Laun
 export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("AgentExitedEarly", {
   code: Schema.Int,
   signal: Schema.NullOr(Schema.String),
-  stderrTail: Schema.String
+  stderrTail: Schema.String,
+  stdoutTail: Schema.String
 }) {
   override get message() {
     const how = this.signal === null ? `with exit code ${this.code}` : `by ${this.signal}`
-    const said = lastLine(this.stderrTail)
-    return `the agent ended ${how} before it was up${
-      said === "" ? ", and wrote nothing to standard error" : `: ${said}`
-    }`
+    // Some agents give the reason on standard output, and end standard error with a lone brace.
+    const said = [lastLine(this.stderrTail), lastLine(this.stdoutTail)].find((line) => /[A-Za-z]/.test(line))
+    return `the agent ended ${how} before it was up${said === undefined ? ", and said nothing" : `: ${said}`}`
   }
 }
 
@@ -85,16 +85,19 @@ export const wait = Effect.fn("Readiness.wait")(function*(
 const watch = Effect.fnUntraced(function*(directory: string, running: Running, readiness: Agent["readiness"]) {
   const files = yield* Files
   const host = yield* Host
-  const stderrTail = files.readTail(Path.join(directory, stderrFile), tailBytes).pipe(
-    Effect.orElseSucceed(() => "")
-  )
+  const tail = (name: string) => Effect.orElseSucceed(files.readTail(Path.join(directory, name), tailBytes), () => "")
+  const stderrTail = tail(stderrFile)
   const exitRecord = Effect.map(files.list(directory), parseExitRecord)
   const changes = yield* files.watch(directory)
   const begin = yield* Clock.monotonicTimeNanos
 
   const judgeExit = Effect.fnUntraced(function*(record: ExitRecord) {
     if (record.code === 0) return record
-    return yield* new AgentExitedEarly({ ...record, stderrTail: yield* stderrTail })
+    return yield* new AgentExitedEarly({
+      ...record,
+      stderrTail: yield* stderrTail,
+      stdoutTail: yield* tail(stdoutFile)
+    })
   })
 
   while (true) {

@@ -42,7 +42,7 @@ describe("resolve", () => {
     )
     assert.strictEqual(
       argv({ kind: "codex", model: "m", args: ["--x"] }),
-      "codex exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -m m --x -"
+      "codex exec --json --skip-git-repo-check --dangerously-bypass-approvals-and-sandbox -m m --x -- -"
     )
     assert.strictEqual(
       argv({ kind: "gemini", model: "m", args: ["--x"] }),
