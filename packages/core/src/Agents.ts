@@ -7,7 +7,7 @@
  */
 import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, isFinal } from "./Agent.ts"
+import { type Agent, AgentId, isFinal, isLeaked } from "./Agent.ts"
 import { type FileError, Files } from "./Files.ts"
 import { stderrFile, stdoutFile } from "./Launcher.ts"
 import { type AgentEvent, type AgentFilter, AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
@@ -39,7 +39,7 @@ export class Agents extends Context.Service<Agents, {
   readonly list: (filter: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
   readonly get: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
   readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
-  /** Waits until the agent has ended and everything of it is settled; without a limit of its own. */
+  /** Waits until the agent has ended and is settled, or leaked; without a limit of its own. */
   readonly wait: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
   /** Stops agents with their descendants; answers with all rows that it ended, when everything was tried. */
   readonly stop: (
@@ -87,7 +87,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     const first = yield* get(id)
     const tick = yield* ticks(first.plan.directory)
     let agent = first
-    while (!isFinal(agent.state)) {
+    while (!isFinal(agent.state) && !isLeaked(agent)) {
       yield* tick
       agent = yield* get(id)
     }
@@ -130,6 +130,11 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
       const read = Effect.suspend(() => files.readChunk(path, offset, chunkBytes)).pipe(
         Effect.catchIf((error) => error.code === "ENOENT", () => Effect.succeed(new Uint8Array(0)))
       )
+      const isOver = get(id).pipe(
+        Effect.map(({ state }) => isFinal(state)),
+        // It was pruned meanwhile.
+        Effect.catchTag("AgentNotFound", () => Effect.succeed(true))
+      )
       const next = Effect.gen(function*() {
         let ended = false
         while (true) {
@@ -140,7 +145,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
           }
           if (!ended) {
             // Read once more after the end was seen: what was written until then comes with it.
-            ended = options.follow !== true || isFinal((yield* get(id)).state)
+            ended = options.follow !== true || (yield* isOver)
             if (ended) continue
           }
           const size = (yield* files.inspect(path))?.size ?? 0

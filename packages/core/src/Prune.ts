@@ -55,7 +55,8 @@ export class Prune extends Context.Service<Prune, {
         if (dryRun) return { agentId: agent.id, endedAt, bytes, problems: [] }
         const releases = [yield* release(entry, entryRef(agent)), yield* release(directory, agent.plan)]
         const problems = CleanupReport.problems({ releases })
-        if (CleanupReport.leftovers({ releases }).length === 0) yield* registry.forget([agent.id])
+        // What was left alone because it does not bear our mark would have no row to be found by.
+        if (problems.length === 0) yield* registry.forget([agent.id])
         return { agentId: agent.id, endedAt, bytes, problems }
       })
 

@@ -27,7 +27,7 @@ import { summary, verdict } from "./AgentOutput.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { Files } from "./Files.ts"
 import { Host } from "./Host.ts"
-import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
+import { type ExitRecord, launcherFile, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
 import * as Lease from "./Lease.ts"
 import { tailBytes } from "./Readiness.ts"
 import { AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
@@ -182,7 +182,9 @@ export class Settle extends Context.Service<Settle, {
         }
         if (firstOutputMillis === null && stallMillis === null) return stands
         const stdout = yield* size(agent, stdoutFile)
-        if (firstOutputMillis !== null && stdout.bytes === 0 && ranMillis > firstOutputMillis) {
+        // A log that was cut is empty too, and was changed after the launcher was written.
+        const silent = stdout.bytes === 0 && stdout.modifiedMillis <= (yield* size(agent, launcherFile)).modifiedMillis
+        if (firstOutputMillis !== null && silent && ranMillis > firstOutputMillis) {
           return stopped("first-output", `it wrote nothing to standard output within ${readable(firstOutputMillis)}`)
         }
         const stderr = yield* size(agent, stderrFile)

@@ -20,6 +20,7 @@ import { WorkingDirectoryMissing } from "./Preflight.ts"
 import { ProcessTree } from "./ProcessTree.ts"
 import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./Reaper.ts"
+import { ReaperLock, type ReaperRunning } from "./ReaperLock.ts"
 import {
   type AgentEvent,
   type AgentFilter,
@@ -79,6 +80,10 @@ export class Slipway extends Context.Service<Slipway, {
   readonly reapPlan: Effect.Effect<ReapPlan, RegistryError>
   /** Acts on a plan, judging each item again; what is unknown stays. */
   readonly reap: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
+  /** Runs an effect as the one standing reaper of this home. */
+  readonly whileReaping: <A, E, R>(
+    effect: Effect.Effect<A, E, R>
+  ) => Effect.Effect<A, E | ReaperRunning | Files.FileError, R>
   /** The audit of the home and of the machine. */
   readonly doctor: Effect.Effect<Diagnosis, RegistryError>
   /** Totals since the registry was made. */
@@ -109,6 +114,7 @@ const make = Effect.gen(function*() {
   const prune = yield* Prune
   const reaper = yield* Reaper
   const doctor = yield* Doctor
+  const lock = yield* ReaperLock
   const files = yield* Files.Files
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
@@ -145,6 +151,7 @@ const make = Effect.gen(function*() {
     output: agents.output,
     reapPlan: reaper.plan,
     reap: reaper.apply,
+    whileReaping: (effect) => Effect.scoped(Effect.andThen(lock.hold, effect)),
     doctor: doctor.examine,
     totals: registry.totals,
     prune: prune.run
@@ -159,7 +166,7 @@ const layerNoDeps = (options: SlipwayOptions) => {
     Effect.map(callerOf(options), ({ environment }) => Agents.layer({ insideOf: environment["SLIPWAY_AGENT_ID"] }))
   )
   return Layer.effect(Slipway, make).pipe(
-    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer)),
+    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer, ReaperLock.layer)),
     Layer.provideMerge(Reaper.layer),
     Layer.provide(Settle.layer),
     Layer.provide(resources)

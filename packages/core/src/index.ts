@@ -12,10 +12,12 @@ export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from 
 export { type Diagnosis, type Finding } from "./Doctor.ts"
 export { FileError } from "./Files.ts"
 export { defaultDirectory, HomeUnusable } from "./Home.ts"
+export * as Metrics from "./Metrics.ts"
 export * from "./Preflight.ts"
 export { type Pruned, type PruneRequest } from "./Prune.ts"
 export * from "./Readiness.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan } from "./Reaper.ts"
+export { ReaperRunning } from "./ReaperLock.ts"
 export {
   type AgentEvent,
   AgentNotFound,

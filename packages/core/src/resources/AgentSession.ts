@@ -205,7 +205,7 @@ export class AgentSession extends Context.Service<
       })
 
       const probe = Effect.fn("AgentSession.probe")(function*(ref: AgentSessionRef): Effect.fn.Return<Presence> {
-        const sight = yield* look(tmux.server(ref.socket), ref)
+        const sight = yield* ask(tmux.server(ref.socket), ref)
         if (sight._tag === "Ours") return { _tag: "Present" }
         const reach = reachOf(ref.host, host.identity)
         if (reach === "elsewhere") return { _tag: "Unknown", reason: "it runs on another machine or pid namespace" }

@@ -1,0 +1,54 @@
+/**
+ * What the command itself can refuse, beside what the library refuses: input that is not usable, and ids that name nothing.
+ */
+import type {
+  AgentNotFound,
+  CreateTaskError,
+  DeployError,
+  FileError,
+  HomeUnusable,
+  ReaperRunning,
+  RegistryError,
+  SelfStopRefused,
+  TaskNotFound
+} from "@slipway/core"
+import { Schema } from "effect"
+
+/** The command line, or what it names, can't be used; nothing was made. */
+export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {
+  problem: Schema.String,
+  hint: Schema.optionalKey(Schema.String)
+}) {
+  override get message() {
+    return this.hint === undefined ? this.problem : `${this.problem}; ${this.hint}`
+  }
+}
+
+/** No agent has this id; it may not even have the form of one. */
+export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent", { agentId: Schema.String }) {
+  override get message() {
+    return `there is no agent ${JSON.stringify(this.agentId)} in this home; 'slipway ps --all' shows those there are`
+  }
+}
+
+/** No task has this id; it may not even have the form of one. */
+export class NoSuchTask extends Schema.TaggedError<NoSuchTask>()("NoSuchTask", { taskId: Schema.String }) {
+  override get message() {
+    return `there is no task ${JSON.stringify(this.taskId)} in this home; 'slipway task list' shows those there are`
+  }
+}
+
+/** Every failure that a command can end with. */
+export type Failure =
+  | AgentNotFound
+  | CreateTaskError
+  | DeployError
+  | FileError
+  | HomeUnusable
+  | NoSuchAgent
+  | NoSuchTask
+  | ReaperRunning
+  | RegistryError
+  | SelfStopRefused
+  | TaskNotFound
+  | UsageError

@@ -1,0 +1,127 @@
+/**
+ * The one place that prints.
+ *
+ * Standard output carries the answer and nothing else: with `--json` exactly one JSON value, otherwise text for people. Notes,
+ * problems, progress and logs go to standard error. A reader that goes away (a closed pipe) mutes the output and changes
+ * nothing else: no release is cut short by it, and no exit code depends on it. Text from outside (descriptions, paths, messages) is freed of control
+ * characters first, so that it can't drive the terminal; the output of agents is passed on byte for byte.
+ */
+import { currentCaller } from "@slipway/core"
+import { Context, Deferred, Effect, Layer, Logger, Predicate, References } from "effect"
+
+export type Style = "bold" | "dim" | "green" | "red" | "yellow"
+
+const codes: Record<Style, number> = { bold: 1, dim: 2, green: 32, red: 31, yellow: 33 }
+
+export class Output extends Context.Service<Output, {
+  /** Whether the answer is one JSON value. */
+  readonly json: boolean
+  /** Gives the answer; with `--json` only the first one is printed. */
+  readonly answer: (json: unknown, text: string) => Effect.Effect<void>
+  /** Whether an answer was given. */
+  readonly answered: Effect.Effect<boolean>
+  /** A line for people on standard output; nothing with `--json`. */
+  readonly line: (text: string) => Effect.Effect<void>
+  /** A line for people on standard error. */
+  readonly note: (text: string) => Effect.Effect<void>
+  /** The same, for a logger. */
+  readonly noteUnsafe: (text: string) => void
+  /** What is going on, on one line that the next one replaces; only where standard error is a terminal. */
+  readonly progress: (text: string | undefined) => Effect.Effect<void>
+  /** Passes bytes on, and waits until they are taken. */
+  readonly bytes: (stream: "stdout" | "stderr", bytes: Uint8Array) => Effect.Effect<void>
+  /** Completes when nobody reads standard output any more. */
+  readonly closed: Effect.Effect<void>
+  /** How many columns help may take. */
+  readonly width: number
+  /** Text in a style, where standard output shows styles. */
+  readonly paint: (style: Style, text: string) => string
+}>()("@slipway/cli/Output") {
+  static readonly layer = (options: { readonly json: boolean }) => Layer.effect(Output, make(options))
+}
+
+/** Text on one line, without control characters. */
+export const plain = (text: string): string =>
+  // oxlint-disable-next-line no-control-regex
+  text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, " ")
+
+/** Text on lines of its own, without control characters but the line feed and the tab. */
+export const plainLines = (text: string): string =>
+  // oxlint-disable-next-line no-control-regex
+  text.replaceAll(/\r\n?/g, "\n").replaceAll(/[\u0000-\u0008\u000b-\u001f\u007f-\u009f]+/g, " ")
+
+const make = Effect.fnUntraced(function*({ json }: { readonly json: boolean }) {
+  const { environment } = yield* currentCaller
+  const closed = yield* Deferred.make<void>()
+  const open = { stdout: true, stderr: true }
+  let answered = false
+  let progressShown = false
+
+  // Every error counts as a reader that is gone: there is nobody left to tell it to.
+  process.stdout.on("error", () => {
+    open.stdout = false
+    Deferred.doneUnsafe(closed, Effect.void)
+  })
+  process.stderr.on("error", () => void (open.stderr = false))
+
+  const writeUnsafe = (stream: "stdout" | "stderr", text: string) => {
+    if (!open[stream]) return
+    if (progressShown && (stream === "stderr" || process.stdout.isTTY)) {
+      process.stderr.write("\r\u001b[K")
+      progressShown = false
+    }
+    process[stream].write(text)
+  }
+  const write = (stream: "stdout" | "stderr", text: string) => Effect.sync(() => writeUnsafe(stream, text))
+
+  const colored = process.stdout.isTTY && (environment["NO_COLOR"] ?? "") === "" && environment["TERM"] !== "dumb"
+
+  return Output.of({
+    json,
+    answer: (value, text) =>
+      Effect.suspend(() => {
+        if (!json) return text === "" ? Effect.void : write("stdout", `${text}\n`)
+        if (answered) return Effect.void
+        answered = true
+        return write("stdout", `${JSON.stringify(value, null, process.stdout.isTTY ? 2 : undefined)}\n`)
+      }),
+    answered: Effect.sync(() => answered),
+    line: (text) => json ? Effect.void : write("stdout", `${text}\n`),
+    note: (text) => write("stderr", `${text}\n`),
+    noteUnsafe: (text) => writeUnsafe("stderr", `${text}\n`),
+    progress: (text) =>
+      Effect.sync(() => {
+        if (!process.stderr.isTTY || !open.stderr || (text === undefined && !progressShown)) return
+        process.stderr.write(`\r\u001b[K${text ?? ""}`)
+        progressShown = text !== undefined
+      }),
+    bytes: (stream, bytes) =>
+      Effect.callback<void>((resume) => {
+        if (!open[stream]) return resume(Effect.void)
+        process[stream].write(bytes, () => resume(Effect.void))
+      }),
+    closed: Deferred.await(closed),
+    width: Math.min(100, Math.max(40, process.stdout.columns ?? 80)),
+    paint: (style, text) => colored ? `\u001b[${codes[style]}m${text}\u001b[0m` : text
+  })
+})
+
+const levels: Readonly<Record<string, string>> = { Warn: "warning", Error: "error", Fatal: "error" }
+
+/** Logs as short lines on standard error. */
+export const layerLogger = Layer.unwrap(
+  Effect.map(Output, (output) => {
+    const logger = Logger.make<unknown, void>(({ fiber, logLevel, message }) => {
+      const words = (Array.isArray(message) ? message : [message]).map((part) =>
+        Predicate.isString(part) ? part : Predicate.isError(part) ? part.message : JSON.stringify(part)
+      )
+      const annotations = Object.entries(fiber.getRef(References.CurrentLogAnnotations))
+        .map(([key, value]) => `${key}=${Predicate.isString(value) ? value : JSON.stringify(value)}`)
+      const text = `slipway: ${levels[logLevel] ?? logLevel.toLowerCase()}: ${words.join(" ")}${
+        annotations.length === 0 ? "" : ` (${annotations.join(", ")})`
+      }`
+      output.noteUnsafe(plain(text))
+    })
+    return Logger.layer([logger])
+  })
+)

@@ -1,0 +1,164 @@
+/**
+ * How agents and tasks read: states in words, tables with aligned columns, trees. Pure; nothing here prints.
+ */
+import { Agent, View } from "@slipway/core"
+import { DateTime } from "effect"
+import * as Durations from "./Durations.ts"
+import { plain, type Style } from "./Output.ts"
+
+export type Paint = (style: Style, text: string) => string
+
+/** A state with what a person wants to know of it: `exited 3`, `stopped`. */
+export const state = (agent: Agent.Agent): string => {
+  const status = Agent.status(agent)
+  if (agent.state._tag !== "exited") return status
+  const { code, outcome, signal } = agent.state
+  const doubt = code === 0 && outcome === "failure"
+    ? " (failed)"
+    : code === 0 && outcome === "unknown"
+    ? " (unknown)"
+    : ""
+  return `exited ${signal ?? code}${doubt}`
+}
+
+const style = (agent: Agent.Agent): Style => {
+  switch (Agent.status(agent)) {
+    case "running":
+      return "green"
+    case "exited":
+      return succeeded(agent) ? "dim" : "red"
+    case "leaked":
+    case "lost":
+      return "red"
+    case "deploying":
+    case "ending":
+      return "yellow"
+    case "rolled-back":
+    case "stopped":
+      return "dim"
+  }
+}
+
+export const paintedState = (agent: Agent.Agent, paint: Paint, width = 0): string =>
+  paint(style(agent), state(agent).padEnd(width))
+
+const resultOf = ({ code, outcome, signal }: Extract<Agent.State, { readonly _tag: "exited" }>): string => {
+  if (signal !== null) return `ended with ${signal}`
+  const told = code !== 0 || outcome === "success"
+    ? ""
+    : outcome === "failure"
+    ? ", but its output tells of a failure"
+    : ", and its output does not tell whether it succeeded"
+  return `ended with exit code ${code}${told}`
+}
+
+/** How an agent ended, or what it does, to be said of it. */
+export const ending = (agent: Agent.Agent): string => {
+  const { state } = agent
+  const view = View.agent(agent)
+  switch (state._tag) {
+    case "exited":
+      return resultOf(state)
+    case "stopped":
+      return `was stopped (${plain(state.reason)})`
+    case "lost":
+      return `was lost: ${plain(state.why)}`
+    case "rolled-back":
+      return `was rolled back: it ${plain(view.reason ?? "failed")}`
+    case "ending":
+      return view.left.length === 0 ? "is ending" : `is leaked: ${plain(view.left.join("; "))}`
+    default:
+      return `is ${state._tag}`
+  }
+}
+
+/** The same as a sentence with the agent's id. */
+export const story = (agent: Agent.Agent): string => `${agent.id} ${ending(agent)}`
+
+/** Whether an agent has ended with success. */
+export const succeeded = (agent: Agent.Agent): boolean =>
+  agent.state._tag === "exited" && agent.state.outcome === "success"
+
+/** How long ago something was. */
+export const ago = (moment: DateTime.Utc, now: DateTime.Utc): string =>
+  Durations.short(DateTime.toEpochMillis(now) - DateTime.toEpochMillis(moment))
+
+/** Text on one line and of a bounded length. */
+export const brief = (text: string, width: number): string => {
+  const line = plain(text).trim()
+  return line.length <= width ? line : `${line.slice(0, width - 1)}…`
+}
+
+/** Rows under their titles, in columns as wide as their widest cell; the last column is as it is. */
+export const table = (
+  titles: ReadonlyArray<string>,
+  rows: ReadonlyArray<ReadonlyArray<string>>,
+  paintCell: (text: string, row: number, column: number) => string
+): string => {
+  const widths = titles.map((title, column) => Math.max(title.length, ...rows.map((row) => row[column]?.length ?? 0)))
+  const render = (cells: ReadonlyArray<string>, row: number) =>
+    cells.map((cell, column) => {
+      const isLast = column === titles.length - 1
+      return paintCell(isLast ? cell : cell.padEnd(widths[column] ?? 0), row, column)
+    }).join("  ").trimEnd()
+  return [render(titles, -1), ...rows.map(render)].join("\n")
+}
+
+/** Agents in a table. */
+export const agents = (
+  list: ReadonlyArray<Agent.Agent>,
+  options: { readonly now: DateTime.Utc; readonly paint: Paint; readonly showTask: boolean }
+): string =>
+  table(
+    ["AGENT", "STATUS", "RUNS", "AGE", ...(options.showTask ? ["TASK"] : [])],
+    list.map((agent) => [
+      agent.id,
+      state(agent),
+      agent.spec.kind,
+      ago(agent.startedAt ?? agent.createdAt, options.now),
+      ...(options.showTask ? [agent.taskId] : [])
+    ]),
+    (text, row, column) => {
+      const agent = list[row]
+      if (agent === undefined) return options.paint("dim", text)
+      return column === 1 ? options.paint(style(agent), text) : text
+    }
+  )
+
+export interface Node {
+  readonly agent: Agent.Agent
+  readonly children: ReadonlyArray<Node>
+}
+
+/** Agents under their parents, oldest first; one whose parent is not among them stands at the top. */
+export const tree = (list: ReadonlyArray<Agent.Agent>): ReadonlyArray<Node> => {
+  const known = new Set(list.map((agent) => agent.id))
+  const oldestFirst = list.toSorted((a, b) =>
+    DateTime.toEpochMillis(a.createdAt) - DateTime.toEpochMillis(b.createdAt) || a.id.localeCompare(b.id)
+  )
+  const under = (parent: Agent.AgentId | null): ReadonlyArray<Node> =>
+    oldestFirst
+      .filter((agent) => (agent.parent !== null && known.has(agent.parent) ? agent.parent : null) === parent)
+      .map((agent) => ({ agent, children: under(agent.id) }))
+  return under(null)
+}
+
+/** A tree of agents, one line each. */
+export const treeLines = (
+  nodes: ReadonlyArray<Node>,
+  render: (agent: Agent.Agent) => string
+): ReadonlyArray<string> => {
+  const walk = (nodes: ReadonlyArray<Node>, indent: string, top: boolean): ReadonlyArray<string> =>
+    nodes.flatMap((node, index) => {
+      const isLast = index === nodes.length - 1
+      const [branch, below] = top ? ["", ""] : isLast ? ["└─ ", "   "] : ["├─ ", "│  "]
+      return [`${indent}${branch}${render(node.agent)}`, ...walk(node.children, indent + below, false)]
+    })
+  return walk(nodes, "  ", true)
+}
+
+/** Live ones first, each part newest first as the registry has it. */
+export const liveFirst = (list: ReadonlyArray<Agent.Agent>): ReadonlyArray<Agent.Agent> => [
+  ...list.filter((agent) => Agent.isActive(agent.state)),
+  ...list.filter((agent) => !Agent.isActive(agent.state))
+]

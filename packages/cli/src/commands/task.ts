@@ -1,0 +1,148 @@
+/**
+ * `slipway task`: makes tasks, and shows them with their counts and agents.
+ */
+import { Agent, currentCaller, Slipway, Task, type TaskInput, View } from "@slipway/core"
+import { DateTime, Effect, Option } from "effect"
+import * as Path from "node:path"
+import { Argument, choice, Command, count, Flag, text } from "../Cli.ts"
+import * as Open from "../Open.ts"
+import { Output, plain } from "../Output.ts"
+import * as Text from "../Text.ts"
+
+const { maxAgents, maxConcurrent, maxDepth } = Task.defaultLimits
+
+const create = Command.make(
+  "create",
+  {
+    description: Argument.String("description").pipe(Argument.withDescription("What the task is about")),
+    project: text("project", "DIR", "The project that its agents work in (default: this directory)").pipe(
+      Flag.optional
+    ),
+    maxAgents: count("max-agents", "N", `How many agents it may have in all (default: ${maxAgents})`).pipe(
+      Flag.withDefault(maxAgents)
+    ),
+    maxConcurrent: count("max-concurrent", "N", `How many of them may be active at once (default: ${maxConcurrent})`)
+      .pipe(Flag.withDefault(maxConcurrent)),
+    maxDepth: count("max-depth", "N", `How deep agents may deploy agents (default: ${maxDepth})`).pipe(
+      Flag.withDefault(maxDepth)
+    ),
+    priority: choice("priority", "P", Task.Priority.literals, "How urgent it is, which is only recorded (default: P2)")
+      .pipe(
+        Flag.withDefault("P2" as const)
+      )
+  },
+  Effect.fnUntraced(function*({ project, ...given }) {
+    const output = yield* Output
+    const { cwd } = yield* currentCaller
+    const slipway = yield* Slipway
+    const input: TaskInput = { ...given, project: Path.resolve(cwd, Option.getOrElse(project, () => cwd)) }
+    const task = yield* slipway.createTask(input)
+    yield* output.answer(
+      { success: true, ...View.task(task) },
+      `created ${output.paint("bold", task.id)} in ${
+        plain(task.project)
+      }\n  deploy   slipway deploy --task ${task.id} --agent claude --prompt '…'`
+    )
+  }, Effect.provide(Open.layer))
+).pipe(
+  Command.withDescription(
+    "Make a task: a piece of work in a project, with limits for the agents that are deployed for it."
+  ),
+  Command.withShortDescription("Make a task"),
+  Command.withExamples([
+    { command: "slipway task create 'upgrade the parser'" },
+    { command: "slipway task create 'review every module' --project ~/src/app --max-concurrent 5" }
+  ])
+)
+
+const list = Command.make(
+  "list",
+  {},
+  Effect.fnUntraced(function*() {
+    const output = yield* Output
+    const slipway = yield* Slipway
+    const tasks = yield* Effect.forEach(
+      yield* slipway.tasks,
+      (task) => Effect.map(slipway.taskCounts(task.id), (counts) => ({ task, counts }))
+    )
+    if (tasks.length === 0) {
+      yield* output.note(
+        "There are no tasks yet. 'slipway task create DESCRIPTION' makes one, and so does the first deploy in a project."
+      )
+    }
+    const rows = tasks.map(({ counts, task }) => [
+      task.id,
+      `${counts.active}/${task.limits.maxConcurrent}`,
+      `${counts.total}/${task.limits.maxAgents}`,
+      task.priority,
+      Text.brief(task.description, 60)
+    ])
+    yield* output.answer(
+      { tasks: tasks.map(({ counts, task }) => ({ ...View.task(task), ...View.counts(counts) })) },
+      tasks.length === 0 ? "" : Text.table(
+        ["TASK", "ACTIVE", "AGENTS", "PRIO", "DESCRIPTION"],
+        rows,
+        (text, row) => row === -1 ? output.paint("dim", text) : text
+      )
+    )
+  }, Effect.provide(Open.layer))
+).pipe(
+  Command.withDescription("List the tasks, newest first, with how many agents are active and how many there were."),
+  Command.withShortDescription("List the tasks")
+)
+
+type NodeView = View.AgentView & { readonly children: ReadonlyArray<NodeView> }
+
+const nodeView = ({ agent, children }: Text.Node): NodeView => ({
+  ...View.agent(agent),
+  children: children.map(nodeView)
+})
+
+const show = Command.make(
+  "show",
+  { task: Argument.String("task").pipe(Argument.withDescription("The task's id")) },
+  Effect.fnUntraced(function*(given) {
+    const output = yield* Output
+    const slipway = yield* Slipway
+    const taskId = yield* Open.taskId(given.task)
+    const task = yield* slipway.task(taskId)
+    const agents = yield* slipway.agents({ taskId })
+    // Asked after the look at the agents, which settles those that have ended.
+    const counts = yield* slipway.taskCounts(taskId)
+    const nodes = Text.tree(agents)
+    const now = yield* DateTime.now
+    const width = Math.max(0, ...agents.map((agent) => agent.id.length))
+    const { maxAgents, maxConcurrent, maxDepth } = task.limits
+    yield* output.answer(
+      { ...View.task(task), ...View.counts(counts), agents: nodes.map(nodeView) },
+      [
+        `${output.paint("bold", task.id)}  ${plain(task.description)}`,
+        `  project   ${plain(task.project)}`,
+        `  priority  ${task.priority}${task.isDefault ? ", the default task of its project" : ""}`,
+        `  created   ${DateTime.formatIso(task.createdAt)} (${Text.ago(task.createdAt, now)} ago)`,
+        `  agents    ${counts.active} of ${maxConcurrent} active, ${counts.total} of ${maxAgents} in all, at most ${maxDepth} deep`,
+        ...(nodes.length === 0 ? [] : [""]),
+        ...Text.treeLines(nodes, (agent) => {
+          const state = Text.paintedState(agent, output.paint)
+          return `${agent.id}${" ".repeat(Math.max(2, width - agent.id.length + 2))}${state}  ${
+            output.paint(
+              "dim",
+              `${Agent.isActive(agent.state) ? "for " : ""}${Text.ago(agent.startedAt ?? agent.createdAt, now)}${
+                Agent.isActive(agent.state) ? "" : " ago"
+              }`
+            )
+          }`
+        })
+      ].join("\n")
+    )
+  }, Effect.provide(Open.layer))
+).pipe(
+  Command.withDescription("Show a task with its limits, its counts, and its agents under their parents."),
+  Command.withShortDescription("Show a task and its agents")
+)
+
+export const task = Command.make("task").pipe(
+  Command.withDescription("Make and show tasks: pieces of work in a project, with limits for their agents."),
+  Command.withShortDescription("Make and show tasks"),
+  Command.withSubcommands([create, list, show])
+)

@@ -1,0 +1,210 @@
+/**
+ * The real command, bundled, run as a child process on a home, a project and a tmux server of its own, in a temporary
+ * directory. When the scope closes everything is stopped, and nothing may be left: no session, no process, no file.
+ */
+import { afterAll, assert, beforeAll } from "@effect/vitest"
+import { Effect, Schedule } from "effect"
+import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import * as Fs from "node:fs"
+import { tmpdir } from "node:os"
+import * as Path from "node:path"
+import { rolldown } from "rolldown"
+
+const packageDirectory = Path.join(import.meta.dirname, "..")
+
+const build = async (directory: string): Promise<string> => {
+  const bundle = await rolldown({
+    cwd: packageDirectory,
+    input: { bin: "src/bin.ts" },
+    platform: "node",
+    resolve: { conditionNames: ["source", "import", "node", "default"] }
+  })
+  await bundle.write({ dir: directory, format: "esm", entryFileNames: "[name].mjs" })
+  await bundle.close()
+  return Path.join(directory, "bin.mjs")
+}
+
+/**
+ * Bundles the command as it is published, once for the tests of a file; answers with how to make a sandbox for one test.
+ * `SLIPWAY_BUNDLE` names a finished bundle to test in its place.
+ */
+export const useSandbox = () => {
+  const directory = Fs.mkdtempSync(Path.join(tmpdir(), "slipway-bundle-"))
+  let bin = process.env["SLIPWAY_BUNDLE"]
+  beforeAll(async () => {
+    bin ??= await build(directory)
+  })
+  afterAll(() => Fs.rmSync(directory, { recursive: true, force: true }))
+  return Effect.acquireRelease(Effect.sync(() => new Sandbox(bin ?? "")), (sandbox) => sandbox.close)
+}
+
+export interface Result {
+  /** The exit code; 128+n for a process that a signal ended by itself. */
+  readonly code: number
+  readonly stdout: string
+  readonly stderr: string
+}
+
+export interface Options {
+  readonly env?: Readonly<Record<string, string | undefined>>
+  readonly cwd?: string
+  readonly stdin?: string | Uint8Array
+}
+
+/** Answers when the condition holds; fails when it does not for ten seconds. */
+export const until = (what: string, condition: () => boolean) =>
+  Effect.sync(condition).pipe(
+    Effect.repeat({ until: (holds: boolean) => holds, schedule: Schedule.spaced("10 millis") }),
+    Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.die(new Error(`never happened: ${what}`)) })
+  )
+
+/** What /proc tells of a process in one of its files; nothing for one that has ended. */
+export const procFile = (pid: number | string, name: string): string => {
+  try {
+    return Fs.readFileSync(`/proc/${pid}/${name}`, "utf8")
+  } catch {
+    return ""
+  }
+}
+
+/** The processes that bear a home's id. */
+export const processesOf = (homeId: string): ReadonlyArray<number> =>
+  Fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number)
+    .filter((pid) => procFile(pid, "environ").includes(`SLIPWAY_HOME_ID=${homeId}`))
+
+export class Running {
+  stdout = ""
+  stderr = ""
+  readonly child: ChildProcess
+  readonly result: Effect.Effect<Result>
+
+  constructor(child: ChildProcess) {
+    this.child = child
+    child.stdout?.setEncoding("utf8").on("data", (text: string) => (this.stdout += text))
+    child.stderr?.setEncoding("utf8").on("data", (text: string) => (this.stderr += text))
+    const ended = new Promise<number>((resolve) =>
+      child.on("close", (code, signal) => resolve(code ?? 128 + (signal === "SIGKILL" ? 9 : 15)))
+    )
+    this.result = Effect.map(
+      Effect.promise(() => ended),
+      (code) => ({ code, stdout: this.stdout, stderr: this.stderr })
+    )
+  }
+
+  signal(signal: NodeJS.Signals): Effect.Effect<void> {
+    return Effect.sync(() => void this.child.kill(signal))
+  }
+}
+
+export class Sandbox {
+  readonly directory: string
+  readonly project: string
+  readonly home: string
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly bin: string
+
+  constructor(bin: string) {
+    this.bin = bin
+    this.directory = Fs.realpathSync(Fs.mkdtempSync(Path.join(tmpdir(), "slipway-cli-")))
+    this.project = Path.join(this.directory, "project")
+    this.home = Path.join(this.directory, "home")
+    Fs.mkdirSync(this.project)
+    const inherited = Object.entries(process.env).filter(([name]) => !/^(SLIPWAY_|TMUX|VITEST|NODE_)/.test(name))
+    this.environment = {
+      ...Object.fromEntries(inherited),
+      HOME: this.directory,
+      SLIPWAY_HOME: this.home,
+      NO_COLOR: "1"
+    }
+  }
+
+  /** Starts `slipway` with these arguments. */
+  readonly start = (args: ReadonlyArray<string>, options: Options = {}): Effect.Effect<Running> =>
+    Effect.sync(() => {
+      // Without the dashes Node takes an `--env-file` behind the program's name for its own.
+      const child = spawn(process.execPath, ["--", this.bin, ...args], {
+        cwd: options.cwd ?? this.project,
+        env: { ...this.environment, ...options.env },
+        stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"]
+      })
+      child.stdin?.on("error", () => {})
+      if (options.stdin !== undefined) child.stdin?.end(options.stdin)
+      return new Running(child)
+    })
+
+  /** Runs `slipway` to its end. */
+  readonly run = (args: ReadonlyArray<string>, options: Options = {}): Effect.Effect<Result> =>
+    Effect.flatMap(this.start(args, options), (running) => running.result)
+
+  /** The same with `--json`: the one value on standard output, and the exit code. */
+  readonly json = (args: ReadonlyArray<string>, options: Options = {}) =>
+    Effect.map(this.run(["--json", ...args], options), ({ code, stderr, stdout }) => {
+      assert.match(
+        stdout,
+        /^[^\n]+\n$/,
+        `one line of JSON on standard output, not ${JSON.stringify(stdout)}; ${stderr}`
+      )
+      return { code, stderr, value: JSON.parse(stdout) }
+    })
+
+  /** Deploys a command that is expected to come up; answers with the success. */
+  readonly deploy = (script: string, flags: ReadonlyArray<string> = [], options: Options = {}) =>
+    Effect.map(
+      this.json(["deploy", "--ready", "none", ...flags, "--", "sh", "-c", script], { stdin: "prompt", ...options }),
+      ({ code, stderr, value }) => {
+        assert.strictEqual(code, 0, stderr)
+        return value
+      }
+    )
+
+  /** The path of a file in the project. */
+  readonly path = (name: string): string => Path.join(this.project, name)
+
+  get homeId(): string | undefined {
+    const file = Path.join(this.home, "home.json")
+    return Fs.existsSync(file) ? JSON.parse(Fs.readFileSync(file, "utf8")).homeId : undefined
+  }
+
+  readonly tmux = (...args: ReadonlyArray<string>): string => {
+    try {
+      return execFileSync("tmux", ["-S", Path.join(this.home, "tmux.sock"), ...args], {
+        encoding: "utf8",
+        stdio: "pipe"
+      })
+    } catch {
+      return ""
+    }
+  }
+
+  /** The sessions on the home's tmux server. */
+  readonly sessions = (): ReadonlyArray<string> =>
+    this.tmux("list-sessions", "-F", "#{session_name}").split("\n").filter((name) => name !== "")
+
+  /** The directories of agents in the home. */
+  readonly directories = (): ReadonlyArray<string> => {
+    const agents = Path.join(this.home, "agents")
+    return Fs.existsSync(agents) ? Fs.readdirSync(agents) : []
+  }
+
+  /** Nothing of any deployment may stand: no session, no process, no directory, no entry, no active row. */
+  readonly assertNothingLeft = Effect.gen({ self: this }, function*() {
+    assert.deepStrictEqual(this.sessions(), [])
+    assert.deepStrictEqual(this.directories(), [])
+    const { value } = yield* this.json(["ps"])
+    assert.deepStrictEqual(value.agents, [])
+    if (this.homeId !== undefined) assert.deepStrictEqual(processesOf(this.homeId), [])
+    const entries = Fs.readdirSync(this.project, { recursive: true, encoding: "utf8" })
+      .filter((path) => path.startsWith(".slipway") && path.includes("/agents/"))
+    assert.deepStrictEqual(entries, [])
+  })
+
+  readonly close = Effect.gen({ self: this }, function*() {
+    if (this.homeId !== undefined && Fs.existsSync(Path.join(this.home, "tmux.sock"))) {
+      yield* this.run(["stop", "--all", "--grace", "200ms"])
+    }
+    const left = { sessions: this.sessions(), processes: this.homeId === undefined ? [] : processesOf(this.homeId) }
+    this.tmux("kill-server")
+    Fs.rmSync(this.directory, { recursive: true, force: true })
+    assert.deepStrictEqual(left, { sessions: [], processes: [] })
+  })
+}
