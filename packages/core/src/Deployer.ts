@@ -313,7 +313,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       const exitRecord = yield* at(
         "readiness",
         Effect.raceFirst(
-          Effect.provideContext(Readiness.wait(plan.directory, running, agent.readiness), looking),
+          Effect.provideContext(Readiness.wait(plan.directory, running, agent), looking),
           Effect.forever(Effect.delay(stillOurs(agentId), takeoverInterval))
         ),
         patience

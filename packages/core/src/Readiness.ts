@@ -9,6 +9,8 @@
 import { Clock, Duration, Effect, Option, Queue, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent, Running } from "./Agent.ts"
+import type { AgentKind } from "./AgentCommand.ts"
+import { summary } from "./AgentOutput.ts"
 import { type FileError, Files } from "./Files.ts"
 import { Host } from "./Host.ts"
 import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
@@ -18,12 +20,13 @@ export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("Ag
   code: Schema.Int,
   signal: Schema.NullOr(Schema.String),
   stderrTail: Schema.String,
-  stdoutTail: Schema.String
+  /** What a known agent gave as its last message; of any other command nothing is repeated from its standard output. */
+  lastMessage: Schema.NullOr(Schema.String)
 }) {
   override get message() {
     const how = this.signal === null ? `with exit code ${this.code}` : `by ${this.signal}`
-    // Some agents give the reason on standard output, and end standard error with a lone brace.
-    const said = [lastLine(this.stderrTail), lastLine(this.stdoutTail)].find((line) => /[A-Za-z]/.test(line))
+    // Known agents give the reason in their last message, and end standard error with a lone brace.
+    const said = [this.lastMessage ?? "", lastLine(this.stderrTail)].find((line) => /[A-Za-z]/.test(line))
     return `the agent ended ${how} before it was up${said === undefined ? ", and said nothing" : `: ${said}`}`
   }
 }
@@ -74,48 +77,52 @@ const pollMillis = 100
 export const wait = Effect.fn("Readiness.wait")(function*(
   directory: string,
   running: Running,
-  readiness: Agent["readiness"]
+  { readiness, spec }: Pick<Agent, "readiness" | "spec">
 ): Effect.fn.Return<Option.Option<ExitRecord>, ReadinessError, Files | Host> {
   if (readiness.kind === "none") return Option.none()
-  return yield* Effect.scoped(watch(directory, running, readiness)).pipe(
+  return yield* Effect.scoped(watch(directory, running, readiness, spec.kind)).pipe(
     Effect.catchTag("FileError", (error) => Effect.fail(new AgentUnreadable({ problem: error.message })))
   )
 })
 
-const watch = Effect.fnUntraced(function*(directory: string, running: Running, readiness: Agent["readiness"]) {
-  const files = yield* Files
-  const host = yield* Host
-  const tail = (name: string) => Effect.orElseSucceed(files.readTail(Path.join(directory, name), tailBytes), () => "")
-  const stderrTail = tail(stderrFile)
-  const exitRecord = Effect.map(files.list(directory), parseExitRecord)
-  const changes = yield* files.watch(directory)
-  const begin = yield* Clock.monotonicTimeNanos
+const watch = Effect.fnUntraced(
+  function*(directory: string, running: Running, readiness: Agent["readiness"], kind: AgentKind) {
+    const files = yield* Files
+    const host = yield* Host
+    const tail = (name: string) => Effect.orElseSucceed(files.readTail(Path.join(directory, name), tailBytes), () => "")
+    const stderrTail = tail(stderrFile)
+    const exitRecord = Effect.map(files.list(directory), parseExitRecord)
+    const changes = yield* files.watch(directory)
+    const begin = yield* Clock.monotonicTimeNanos
 
-  const judgeExit = Effect.fnUntraced(function*(record: ExitRecord) {
-    if (record.code === 0) return record
-    return yield* new AgentExitedEarly({
-      ...record,
-      stderrTail: yield* stderrTail,
-      stdoutTail: yield* tail(stdoutFile)
+    const judgeExit = Effect.fnUntraced(function*(record: ExitRecord) {
+      if (record.code === 0) return record
+      return yield* new AgentExitedEarly({
+        ...record,
+        stderrTail: yield* stderrTail,
+        lastMessage: kind === "command"
+          ? null
+          : summary(kind, (yield* tail(stdoutFile)).split("\n")).lastMessage?.slice(0, 500) ?? null
+      })
     })
-  })
 
-  while (true) {
-    const launcherGone = running.launcher === null || (yield* host.probe(running.launcher)) === "dead"
-    // Read after the launcher was seen gone: a record that was written by then is seen.
-    const record = yield* exitRecord
-    if (Option.isSome(record)) return Option.some(yield* judgeExit(record.value))
-    if (launcherGone) return yield* new AgentVanished({ stderrTail: yield* stderrTail })
-    if (readiness.kind === "output" && (yield* hasOutput(files, directory))) return Option.none()
-    const elapsedMillis = Number((yield* Clock.monotonicTimeNanos) - begin) / 1e6
-    const remaining = readiness.withinMillis - elapsedMillis
-    if (remaining <= 0) {
-      if (readiness.kind === "survive") return Option.none()
-      return yield* new NoFirstOutput({ withinMillis: readiness.withinMillis, stderrTail: yield* stderrTail })
+    while (true) {
+      const launcherGone = running.launcher === null || (yield* host.probe(running.launcher)) === "dead"
+      // Read after the launcher was seen gone: a record that was written by then is seen.
+      const record = yield* exitRecord
+      if (Option.isSome(record)) return Option.some(yield* judgeExit(record.value))
+      if (launcherGone) return yield* new AgentVanished({ stderrTail: yield* stderrTail })
+      if (readiness.kind === "output" && (yield* hasOutput(files, directory))) return Option.none()
+      const elapsedMillis = Number((yield* Clock.monotonicTimeNanos) - begin) / 1e6
+      const remaining = readiness.withinMillis - elapsedMillis
+      if (remaining <= 0) {
+        if (readiness.kind === "survive") return Option.none()
+        return yield* new NoFirstOutput({ withinMillis: readiness.withinMillis, stderrTail: yield* stderrTail })
+      }
+      yield* Effect.raceFirst(Queue.take(changes), Effect.sleep(Math.min(remaining, pollMillis)))
     }
-    yield* Effect.raceFirst(Queue.take(changes), Effect.sleep(Math.min(remaining, pollMillis)))
   }
-})
+)
 
 const hasOutput = (files: Files["Service"], directory: string): Effect.Effect<boolean, FileError> =>
   Effect.map(files.inspect(Path.join(directory, stdoutFile)), (info) => info !== undefined && info.size > 0)

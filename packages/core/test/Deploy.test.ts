@@ -109,7 +109,7 @@ describe("readiness", () => {
             code: 9,
             signal: null,
             stderrTail: "bad key\n",
-            stdoutTail: ""
+            lastMessage: null
           })
           assert.strictEqual(error.step, "readiness")
           assert.isTrue(error.isClean)
