@@ -7,7 +7,18 @@ import * as Path from "node:path"
 import { AgentId } from "../src/Agent.ts"
 import { runModule } from "./children.ts"
 import { eventually } from "./processes.ts"
-import { agreed, fakeTmux, guarantee, lasting, numberIn, open, request, staying, written } from "./support/Scenario.ts"
+import {
+  agreed,
+  fakeTmux,
+  finished,
+  guarantee,
+  lasting,
+  numberIn,
+  open,
+  request,
+  staying,
+  written
+} from "./support/Scenario.ts"
 import * as World from "./support/World.ts"
 
 const up = { ready: "output", readyWithinMillis: 20_000 } as const
@@ -20,20 +31,25 @@ const isGone = (world: World.World) => {
 const stateOf = (slipway: Slipway["Service"], id: AgentId) => Effect.map(agreed(slipway, id), ({ state }) => state)
 
 describe("stop", () => {
-  guarantee("ends an agent that obeys TERM well within its grace, and keeps its reason and its last words", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const script = `trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.02; done`
-      const { agent } = yield* slipway.deploy(request(world, script, up))
-      const [took, [stopped]] = yield* Effect.timed(slipway.stop([agent.id], { reason: "enough", grace: "30 seconds" }))
-      assert.isBelow(Duration.toMillis(took), 10_000)
-      assert.nestedPropertyVal(stopped, "state._tag", "stopped")
-      assert.nestedPropertyVal(stopped, "state.reason", "enough")
-      assert.include(stopped?.tail?.stdout ?? "", "saved")
-      isGone(world)
-      assert.deepStrictEqual(yield* agreed(slipway, agent.id), stopped)
-      return [agent.id]
-    }))
+  guarantee(
+    "ends an agent that obeys TERM well within its grace, and keeps its reason and its last words",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const script = `trap 'echo saved; exit 0' TERM; echo up; while :; do sleep 0.02; done`
+        const { agent } = yield* slipway.deploy(request(world, script, up))
+        const [took, [stopped]] = yield* Effect.timed(
+          slipway.stop([agent.id], { reason: "enough", grace: "30 seconds" })
+        )
+        assert.isBelow(Duration.toMillis(took), 10_000)
+        assert.nestedPropertyVal(stopped, "state._tag", "stopped")
+        assert.nestedPropertyVal(stopped, "state.reason", "enough")
+        assert.include(stopped?.tail?.stdout ?? "", "saved")
+        isGone(world)
+        assert.deepStrictEqual(yield* agreed(slipway, agent.id), stopped)
+        return [agent.id]
+      })
+  )
 
   guarantee("ends an agent that ignores TERM when its grace is over", (world) =>
     Effect.gen(function*() {
@@ -46,46 +62,56 @@ describe("stop", () => {
       return [agent.id]
     }))
 
-  guarantee("takes an agent's active descendants with it, children first, and nobody else", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const deploy = (type: string, parent?: AgentId, script = staying) =>
-        Effect.map(
-          slipway.deploy(request(world, script, { ...up, type, ...(parent === undefined ? {} : { parent }) })),
-          ({ agent }) => agent.id
+  guarantee(
+    "takes an agent's active descendants with it, children first, and nobody else",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const deploy = (type: string, parent?: AgentId, script = staying) =>
+          Effect.map(
+            slipway.deploy(request(world, script, { ...up, type, ...(parent === undefined ? {} : { parent }) })),
+            ({ agent }) => agent.id
+          )
+        const top = yield* deploy("top")
+        const middle = yield* deploy("middle", top)
+        const below = yield* deploy("below", middle)
+        const through = yield* deploy("through", top, "echo done")
+        const beside = yield* deploy("beside")
+        yield* slipway.wait(through)
+        const stopped = yield* slipway.stop([top])
+        assert.sameMembers(stopped.map(({ id }) => id), [top, middle, below])
+        const states = yield* Effect.forEach([top, middle, below, through, beside], (id) => stateOf(slipway, id))
+        assert.deepStrictEqual(states.map(({ _tag }) => _tag), ["stopped", "stopped", "stopped", "exited", "running"])
+        const ends = [below, middle, top].map((id) =>
+          stopped.find((agent) => agent.id === id)?.endedAt?.epochMilliseconds ?? 0
         )
-      const top = yield* deploy("top")
-      const middle = yield* deploy("middle", top)
-      const below = yield* deploy("below", middle)
-      const through = yield* deploy("through", top, "echo done")
-      const beside = yield* deploy("beside")
-      yield* slipway.wait(through)
-      const stopped = yield* slipway.stop([top])
-      assert.sameMembers(stopped.map(({ id }) => id), [top, middle, below])
-      const states = yield* Effect.forEach([top, middle, below, through, beside], (id) => stateOf(slipway, id))
-      assert.deepStrictEqual(states.map(({ _tag }) => _tag), ["stopped", "stopped", "stopped", "exited", "running"])
-      const ends = [below, middle, top].map((id) => stopped.find((agent) => agent.id === id)?.endedAt?.epochMilliseconds ?? 0)
-      assert.deepStrictEqual(ends, ends.toSorted((a, b) => a - b))
-      assert.deepStrictEqual(World.sessions(world), [`agent_${beside}`])
-      yield* slipway.stop([beside])
-      return [top, middle, below, through, beside]
-    }))
+        assert.deepStrictEqual(ends, ends.toSorted((a, b) => a - b))
+        assert.deepStrictEqual(World.sessions(world), [`agent_${beside}`])
+        yield* finished(slipway, [beside])
+        return [top, middle, below, through, beside]
+      })
+  )
 
-  guarantee("of an agent that has ended changes nothing, and of one that ended unseen tells how it ended", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const { agent } = yield* slipway.deploy(request(world, "echo up; until [ -e go ]; do sleep 0.02; done; exit 4", up))
-      Fs.writeFileSync(Path.join(world.project, "go"), "")
-      yield* eventually(() => Fs.existsSync(Path.join(agent.plan.directory, "exit.4")))
-      yield* slipway.stop([agent.id])
-      const ended = yield* agreed(slipway, agent.id)
-      assert.deepStrictEqual({ ...ended.state }, { _tag: "exited", code: 4, signal: null, outcome: "failure" })
-      const events = yield* slipway.events(agent.id)
-      yield* slipway.stop([agent.id])
-      assert.deepStrictEqual(yield* agreed(slipway, agent.id), ended)
-      assert.deepStrictEqual(yield* slipway.events(agent.id), events)
-      return [agent.id]
-    }))
+  guarantee(
+    "of an agent that has ended changes nothing, and of one that ended unseen tells how it ended",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const { agent } = yield* slipway.deploy(
+          request(world, "echo up; until [ -e go ]; do sleep 0.02; done; exit 4", up)
+        )
+        Fs.writeFileSync(Path.join(world.project, "go"), "")
+        yield* eventually(() => Fs.existsSync(Path.join(agent.plan.directory, "exit.4")))
+        yield* finished(slipway, [agent.id])
+        const ended = yield* agreed(slipway, agent.id)
+        assert.deepStrictEqual({ ...ended.state }, { _tag: "exited", code: 4, signal: null, outcome: "failure" })
+        const events = yield* slipway.events(agent.id)
+        yield* finished(slipway, [agent.id])
+        assert.deepStrictEqual(yield* agreed(slipway, agent.id), ended)
+        assert.deepStrictEqual(yield* slipway.events(agent.id), events)
+        return [agent.id]
+      })
+  )
 
   guarantee("of an unknown agent says so, and ends none of the others", (world) =>
     Effect.gen(function*() {
@@ -95,26 +121,39 @@ describe("stop", () => {
       const error = yield* Effect.flip(slipway.stop([unknown]))
       assert.instanceOf(error, AgentNotFound)
       assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "running")
-      yield* slipway.stop([agent.id])
+      yield* finished(slipway, [agent.id])
       return [agent.id]
     }))
 
-  guarantee("may be asked for by several at once, here and in other layers: all are told the same", (world) =>
-    Effect.gen(function*() {
-      const layers = [yield* open(world), yield* open(world), yield* open(world)]
-      const [slipway] = layers
-      if (slipway === undefined) return assert.fail()
-      const { agent } = yield* slipway.deploy(request(world, "trap '' TERM; echo up; while :; do sleep 1000; done", up))
-      const answers = yield* Effect.forEach([...layers, ...layers], (each) => each.stop([agent.id], { grace: "200 millis" }), {
-        concurrency: "unbounded"
+  guarantee(
+    "may be asked for by several at once, here and in other layers: all are told the same",
+    (world) =>
+      Effect.gen(function*() {
+        const layers = [yield* open(world), yield* open(world), yield* open(world)]
+        const [slipway] = layers
+        if (slipway === undefined) return assert.fail()
+        const { agent } = yield* slipway.deploy(
+          request(world, "trap '' TERM; echo up; while :; do sleep 1000; done", up)
+        )
+        const answers = yield* Effect.forEach([...layers, ...layers], (each) =>
+          each.stop([agent.id], { grace: "200 millis" }), {
+          concurrency: "unbounded"
+        })
+        for (const answer of answers) {
+          assert.deepStrictEqual(
+            answer.map(({ state }) =>
+              state._tag
+            ),
+            ["stopped"]
+          )
+        }
+        isGone(world)
+        const after = yield* agreed(slipway, agent.id)
+        yield* finished(slipway, [agent.id])
+        assert.deepStrictEqual(yield* agreed(slipway, agent.id), after)
+        return [agent.id]
       })
-      for (const answer of answers) assert.deepStrictEqual(answer.map(({ state }) => state._tag), ["stopped"])
-      isGone(world)
-      const after = yield* agreed(slipway, agent.id)
-      yield* slipway.stop([agent.id])
-      assert.deepStrictEqual(yield* agreed(slipway, agent.id), after)
-      return [agent.id]
-    }))
+  )
 
   guarantee("of the agent that asks, or of one above it, is refused", (world) =>
     Effect.gen(function*() {
@@ -129,23 +168,28 @@ describe("stop", () => {
       const above = yield* open(world, { caller: World.caller(world, { SLIPWAY_AGENT_ID: top.id }) })
       yield* above.stop([below.id])
       assert.strictEqual((yield* slipway.agent(top.id)).state._tag, "running")
-      yield* slipway.stop([top.id])
+      yield* finished(slipway, [top.id])
       return [top.id, below.id]
     }))
 
-  guarantee("that can't be carried out names what is left, keeps the slot, and is finished by who looks next", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const { agent } = yield* slipway.deploy(lasting(world))
-      const broken = yield* open(world, { tmux: fakeTmux(world, `[ "$1" = -V ] || { echo "no answer" >&2; exit 1; }`) })
-      const [left] = yield* broken.stop([agent.id])
-      assert.nestedPropertyVal(left, "state._tag", "ending")
-      assert.nestedPropertyVal(left, "state.left.0.resource", "tmux_session")
-      assert.nestedPropertyVal(left, "state.left.0.outcome._tag", "Failed")
-      assert.deepStrictEqual(World.rows(world).map(({ holdsSlot }) => holdsSlot), [true])
-      assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "stopped")
-      return [agent.id]
-    }))
+  guarantee(
+    "that can't be carried out names what is left, keeps the slot, and is finished by who looks next",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const { agent } = yield* slipway.deploy(lasting(world))
+        const broken = yield* open(world, {
+          tmux: fakeTmux(world, `[ "$1" = -V ] || { echo "no answer" >&2; exit 1; }`)
+        })
+        const [left] = yield* broken.stop([agent.id])
+        assert.nestedPropertyVal(left, "state._tag", "ending")
+        assert.nestedPropertyVal(left, "state.left.0.resource", "tmux_session")
+        assert.nestedPropertyVal(left, "state.left.0.outcome._tag", "Failed")
+        assert.deepStrictEqual(World.rows(world).map(({ holdsSlot }) => holdsSlot), [true])
+        assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "stopped")
+        return [agent.id]
+      })
+  )
 })
 
 describe("wait", () => {
@@ -168,7 +212,7 @@ describe("wait", () => {
       const [slipway, other] = [yield* open(world), yield* open(world)]
       const { agent } = yield* slipway.deploy(lasting(world))
       const waiting = yield* Effect.forkChild(other.wait(agent.id), { startImmediately: true })
-      yield* slipway.stop([agent.id])
+      yield* finished(slipway, [agent.id])
       assert.strictEqual((yield* Fiber.join(waiting)).state._tag, "stopped")
       return [agent.id]
     }))
@@ -183,25 +227,30 @@ describe("wait", () => {
 describe("output", () => {
   const text = <E>(stream: Stream.Stream<Uint8Array, E>) => Stream.mkString(Stream.decodeText(stream))
 
-  guarantee("begins with the first byte, whenever it is asked for, and ends where it is now", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const script = "echo first; echo to stderr >&2; i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; echo last; exec sleep 1000"
-      const { agent } = yield* slipway.deploy(request(world, script, up))
-      const log = Path.join(agent.plan.directory, "stdout.log")
-      yield* eventually(() => Fs.readFileSync(log, "utf8").endsWith("last\n"))
-      assert.strictEqual(yield* text(slipway.output(agent.id)), Fs.readFileSync(log, "utf8"))
-      assert.isTrue((yield* text(slipway.output(agent.id))).startsWith("first\nline 0\n"))
-      assert.strictEqual(yield* text(slipway.output(agent.id, { stream: "stderr" })), "to stderr\n")
-      yield* slipway.stop([agent.id])
-      assert.isTrue((yield* text(slipway.output(agent.id))).startsWith("first\n"), "it is still there after the end")
-      return [agent.id]
-    }))
+  guarantee(
+    "begins with the first byte, whenever it is asked for, and ends where it is now",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const script =
+          "echo first; echo to stderr >&2; i=0; while [ $i -lt 30000 ]; do echo line $i; i=$((i+1)); done; echo last; exec sleep 1000"
+        const { agent } = yield* slipway.deploy(request(world, script, up))
+        const log = Path.join(agent.plan.directory, "stdout.log")
+        yield* eventually(() => Fs.readFileSync(log, "utf8").endsWith("last\n"))
+        assert.strictEqual(yield* text(slipway.output(agent.id)), Fs.readFileSync(log, "utf8"))
+        assert.isTrue((yield* text(slipway.output(agent.id))).startsWith("first\nline 0\n"))
+        assert.strictEqual(yield* text(slipway.output(agent.id, { stream: "stderr" })), "to stderr\n")
+        yield* finished(slipway, [agent.id])
+        assert.isTrue((yield* text(slipway.output(agent.id))).startsWith("first\n"), "it is still there after the end")
+        return [agent.id]
+      })
+  )
 
   guarantee("follows until the agent has ended, and misses nothing", (world) =>
     Effect.gen(function*() {
       const slipway = yield* open(world)
-      const script = "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); [ $((i % 50)) = 0 ] && sleep 0.05; done; printf end"
+      const script =
+        "i=0; while [ $i -lt 200 ]; do echo line $i; i=$((i+1)); [ $((i % 50)) = 0 ] && sleep 0.05; done; printf end"
       const { agent } = yield* slipway.deploy(request(world, script, up))
       const all = yield* text(slipway.output(agent.id, { follow: true }))
       assert.strictEqual(all, `${Array.from({ length: 200 }, (_, index) => `line ${index}\n`).join("")}end`)
@@ -227,107 +276,135 @@ describe("output", () => {
       return [agent.id]
     }))
 
-  guarantee("that is truncated while it is followed is followed from its new beginning", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const script = "echo before the cut; until [ -e go ]; do sleep 0.02; done; echo after"
-      const { agent } = yield* slipway.deploy(request(world, script, up))
-      let seen = ""
-      const following = yield* Effect.forkChild(
-        Stream.runForEach(Stream.decodeText(slipway.output(agent.id, { follow: true })), (chunk) =>
-          Effect.sync(() => void (seen += chunk))),
-        { startImmediately: true }
-      )
-      yield* eventually(() => seen === "before the cut\n")
-      Fs.truncateSync(Path.join(agent.plan.directory, "stdout.log"))
-      Fs.writeFileSync(Path.join(world.project, "go"), "")
-      yield* Fiber.join(following)
-      assert.strictEqual(seen, "before the cut\nafter\n")
-      return [agent.id]
-    }))
+  guarantee(
+    "that is truncated while it is followed is followed from its new beginning",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const script = "echo before the cut; until [ -e go ]; do sleep 0.02; done; echo after"
+        const { agent } = yield* slipway.deploy(request(world, script, up))
+        let seen = ""
+        const following = yield* Effect.forkChild(
+          Stream.runForEach(
+            Stream.decodeText(slipway.output(agent.id, { follow: true })),
+            (chunk) => Effect.sync(() => void (seen += chunk))
+          ),
+          { startImmediately: true }
+        )
+        yield* eventually(() => seen === "before the cut\n")
+        Fs.truncateSync(Path.join(agent.plan.directory, "stdout.log"))
+        Fs.writeFileSync(Path.join(world.project, "go"), "")
+        yield* Fiber.join(following)
+        assert.strictEqual(seen, "before the cut\nafter\n")
+        return [agent.id]
+      })
+  )
 })
 
 describe("what others do to a running agent", () => {
   const tmux = (world: World.World, ...args: ReadonlyArray<string>) => spawnSync("tmux", ["-S", world.socket, ...args])
 
-  guarantee("a session that was killed by hand is told as the agent's own end, when it ends of it", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const { agent } = yield* slipway.deploy(request(world, "trap 'exit 17' HUP; echo up; while :; do sleep 0.02; done", up))
-      tmux(world, "kill-session", "-t", `=${agent.plan.session}`)
-      const ended = yield* slipway.wait(agent.id)
-      assert.deepStrictEqual({ ...ended.state }, { _tag: "exited", code: 17, signal: null, outcome: "failure" })
-      isGone(world)
-      yield* agreed(slipway, agent.id)
-      return [agent.id]
-    }))
-
-  guarantee("an agent that outlives its session is still running, is found, and can be stopped", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const { agent } = yield* slipway.deploy(request(world, "trap '' HUP; echo up; while :; do sleep 1000; done", up))
-      tmux(world, "kill-session", "-t", `=${agent.plan.session}`)
-      yield* eventually(() => World.sessions(world).length === 0)
-      assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "running")
-      yield* slipway.stop([agent.id])
-      isGone(world)
-      assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "stopped")
-      return [agent.id]
-    }))
-
-  for (const [how, kill] of [
-    ["ended", (world: World.World) => tmux(world, "kill-server")],
-    ["killed", (_: World.World, server: number) => process.kill(server, "SIGKILL")]
-  ] as const) {
-    guarantee(`a tmux server that is ${how} takes its agents along, and each is told as it ended`, (world) =>
+  guarantee(
+    "a session that was killed by hand is told as the agent's own end, when it ends of it",
+    (world) =>
       Effect.gen(function*() {
         const slipway = yield* open(world)
-        const deploy = (type: string) => Effect.map(slipway.deploy(lasting(world, { type })), ({ agent }) => agent)
-        const agents = [yield* deploy("a"), yield* deploy("b")]
-        kill(world, agents[0]?.running?.serverPid ?? assert.fail("no server"))
-        for (const { id } of agents) {
-          const { state } = yield* slipway.wait(id)
-          assert.deepStrictEqual({ ...state }, { _tag: "exited", code: 129, signal: "SIGHUP", outcome: "failure" })
-          yield* agreed(slipway, id)
-        }
+        const { agent } = yield* slipway.deploy(
+          request(world, "trap 'exit 17' HUP; echo up; while :; do sleep 0.02; done", up)
+        )
+        tmux(world, "kill-session", "-t", `=${agent.plan.session}`)
+        const ended = yield* slipway.wait(agent.id)
+        assert.deepStrictEqual({ ...ended.state }, { _tag: "exited", code: 17, signal: null, outcome: "failure" })
         isGone(world)
-        const next = (yield* slipway.deploy(lasting(world, { type: "a" }))).agent
-        assert.notStrictEqual(next.running?.serverPid, agents[0]?.running?.serverPid)
-        yield* slipway.stop([next.id])
-        return [...agents, next].map(({ id }) => id)
-      }))
+        yield* agreed(slipway, agent.id)
+        return [agent.id]
+      })
+  )
+
+  guarantee(
+    "an agent that outlives its session is still running, is found, and can be stopped",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const { agent } = yield* slipway.deploy(
+          request(world, "trap '' HUP; echo up; while :; do sleep 1000; done", up)
+        )
+        tmux(world, "kill-session", "-t", `=${agent.plan.session}`)
+        yield* eventually(() => World.sessions(world).length === 0)
+        assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "running")
+        yield* finished(slipway, [agent.id])
+        isGone(world)
+        assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "stopped")
+        return [agent.id]
+      })
+  )
+
+  for (
+    const [how, kill] of [
+      ["ended", (world: World.World) => tmux(world, "kill-server")],
+      ["killed", (_: World.World, server: number) => process.kill(server, "SIGKILL")]
+    ] as const
+  ) {
+    guarantee(
+      `a tmux server that is ${how} takes its agents along, and each is told as it ended`,
+      (world) =>
+        Effect.gen(function*() {
+          const slipway = yield* open(world)
+          const deploy = (type: string) => Effect.map(slipway.deploy(lasting(world, { type })), ({ agent }) => agent)
+          const agents = [yield* deploy("a"), yield* deploy("b")]
+          kill(world, agents[0]?.running?.serverPid ?? assert.fail("no server"))
+          for (const { id } of agents) {
+            const { state } = yield* slipway.wait(id)
+            assert.deepStrictEqual({ ...state }, { _tag: "exited", code: 129, signal: "SIGHUP", outcome: "failure" })
+            yield* agreed(slipway, id)
+          }
+          isGone(world)
+          const next = (yield* slipway.deploy(lasting(world, { type: "a" }))).agent
+          assert.notStrictEqual(next.running?.serverPid, agents[0]?.running?.serverPid)
+          yield* finished(slipway, [next.id])
+          return [...agents, next].map(({ id }) => id)
+        })
+    )
   }
 
-  guarantee("an agent that was killed with its launcher is lost, what it started is ended, and its slot is free", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const script = "trap '' HUP; setsid sleep 1000 & echo $$ > pid; echo up; while :; do sleep 1000; done"
-      const { agent } = yield* slipway.deploy(request(world, script, up))
-      const pid = yield* numberIn(Path.join(world.project, "pid"))
-      process.kill(agent.running?.launcher?.pid ?? assert.fail("no launcher"), "SIGKILL")
-      process.kill(pid, "SIGKILL")
-      yield* eventually(() => World.sessions(world).length === 0)
-      assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "running", "a process of it lives")
-      for (const member of World.members(world)) process.kill(member, "SIGKILL")
-      yield* eventually(() => World.members(world).length === 0)
-      const next = (yield* slipway.deploy(lasting(world))).agent
-      assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "lost")
-      yield* slipway.stop([next.id])
-      return [agent.id, next.id]
-    }))
+  guarantee(
+    "an agent that was killed with its launcher is lost, what it started is ended, and its slot is free",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const script = "trap '' HUP; setsid sleep 1000 & echo $$ > pid; echo up; while :; do sleep 1000; done"
+        const { agent } = yield* slipway.deploy(request(world, script, up))
+        const pid = yield* numberIn(Path.join(world.project, "pid"))
+        process.kill(agent.running?.launcher?.pid ?? assert.fail("no launcher"), "SIGKILL")
+        process.kill(pid, "SIGKILL")
+        yield* eventually(() => World.sessions(world).length === 0)
+        assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "running", "a process of it lives")
+        for (const member of World.members(world)) process.kill(member, "SIGKILL")
+        yield* eventually(() => World.members(world).length === 0)
+        const next = (yield* slipway.deploy(lasting(world))).agent
+        assert.strictEqual((yield* stateOf(slipway, agent.id))._tag, "lost")
+        yield* finished(slipway, [next.id])
+        return [agent.id, next.id]
+      })
+  )
 
-  guarantee("an agent that ends and leaves a child behind has it ended when it is settled", (world) =>
-    Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const { agent } = yield* slipway.deploy(
-        request(world, "trap '' HUP; setsid sleep 1000 & echo child > up; until [ -e go ]; do sleep 0.02; done", { ready: "none" })
-      )
-      yield* written(Path.join(world.project, "up"))
-      Fs.writeFileSync(Path.join(world.project, "go"), "")
-      const { state } = yield* slipway.wait(agent.id)
-      assert.deepStrictEqual({ ...state }, { _tag: "exited", code: 0, signal: null, outcome: "success" })
-      isGone(world)
-      yield* agreed(slipway, agent.id)
-      return [agent.id]
-    }))
+  guarantee(
+    "an agent that ends and leaves a child behind has it ended when it is settled",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const { agent } = yield* slipway.deploy(
+          request(world, "trap '' HUP; setsid sleep 1000 & echo child > up; until [ -e go ]; do sleep 0.02; done", {
+            ready: "none"
+          })
+        )
+        yield* written(Path.join(world.project, "up"))
+        Fs.writeFileSync(Path.join(world.project, "go"), "")
+        const { state } = yield* slipway.wait(agent.id)
+        assert.deepStrictEqual({ ...state }, { _tag: "exited", code: 0, signal: null, outcome: "success" })
+        isGone(world)
+        yield* agreed(slipway, agent.id)
+        return [agent.id]
+      })
+  )
 })

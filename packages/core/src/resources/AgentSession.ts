@@ -59,9 +59,9 @@ export const homeMarker = "SLIPWAY_HOME_ID"
 
 /** How long an agent may take to end by itself, where nobody says otherwise. */
 export const defaultGrace = Duration.seconds(1)
-// What KILL and the proof may take after the grace, and each of three questions to tmux: five seconds in all by default.
-const killReserve = Duration.millis(1500)
-const tmuxLimit = Duration.millis(750)
+// What KILL and the proof may take after the grace, and each of three calls of tmux: five seconds in all by default.
+const killReserve = Duration.millis(1000)
+const tmuxLimit = Duration.millis(1000)
 
 type Sight =
   | { readonly _tag: "Ours"; readonly session: Session }
@@ -94,32 +94,16 @@ export class AgentSession extends Context.Service<
       const bearsMarks = (ref: AgentSessionRef, environment: Readonly<Record<string, string>>) =>
         environment[agentMarker] === ref.agentId && environment[homeMarker] === ref.homeId
 
-      const byMarks = (server: TmuxServer, ref: AgentSessionRef) =>
-        Effect.map(server.environments, (all): Sight => {
-          const ours = all.find(({ environment }) => bearsMarks(ref, environment))
-          return ours === undefined ? absent : { _tag: "Ours", session: ours.session }
-        })
-
-      const byName = Effect.fnUntraced(function*(
-        server: TmuxServer,
-        ref: AgentSessionRef
-      ): Effect.fn.Return<Sight, TmuxError> {
-        const session = yield* server.session(Target.name(ref.session))
-        const environment = yield* server.environment(Target.id(session.id, session.serverPid))
-        if (bearsMarks(ref, environment)) return { _tag: "Ours", session } satisfies Sight
-        // Somebody took the name; ours may go on under another.
-        const renamed = yield* byMarks(server, ref)
-        return renamed._tag === "Ours" ? renamed : { _tag: "Foreign" } satisfies Sight
-      })
-
-      // Only tmux's own answer makes a session absent; anything else is unknown.
+      // One question for all sessions: ours is known by its marks, whatever its name is by now. Only tmux's own answer makes
+      // a session absent; anything else is unknown.
       const look = (server: TmuxServer, ref: AgentSessionRef): Effect.Effect<Sight> =>
-        byName(server, ref).pipe(
-          Effect.catchTag("TmuxNoSuchSession", () => byMarks(server, ref)),
-          Effect.catchTags({
-            TmuxNoSuchSession: () => Effect.succeed(absent),
-            TmuxNoServer: () => Effect.succeed(absent)
+        server.environments.pipe(
+          Effect.map((all): Sight => {
+            const ours = all.find(({ environment }) => bearsMarks(ref, environment))
+            if (ours !== undefined) return { _tag: "Ours", session: ours.session }
+            return all.some(({ session }) => session.name === ref.session) ? { _tag: "Foreign" } : absent
           }),
+          Effect.catchTag("TmuxNoServer", () => Effect.succeed(absent)),
           Effect.catch((error) => Effect.succeed<Sight>({ _tag: "Unknown", reason: error.message }))
         )
 

@@ -11,6 +11,7 @@ import * as Path from "node:path"
 import type { Agent, AgentId } from "../../src/Agent.ts"
 import type { Reason } from "../../src/DeployError.ts"
 import { Files } from "../../src/Files.ts"
+import { Host } from "../../src/Host.ts"
 import { ProcessTree } from "../../src/ProcessTree.ts"
 import { Registry } from "../../src/Registry.ts"
 import * as Core from "../../src/Slipway.ts"
@@ -38,6 +39,7 @@ export const open = (world: World.World, options: SlipwayOptions = {}) =>
   Effect.map(Layer.build(World.layer(world, options)), Context.get(Slipway))
 
 export interface Around {
+  readonly host?: (service: Host["Service"]) => Host["Service"]
   readonly registry?: (service: Registry["Service"]) => Registry["Service"]
   readonly files?: (service: Files["Service"]) => Files["Service"]
   readonly tmux?: (service: Tmux["Service"]) => Tmux["Service"]
@@ -50,6 +52,7 @@ const same = <A>(service: A): A => service
 export const openAround = (world: World.World, around: Around, more: SlipwayOptions = {}) => {
   const options = { directory: world.home, caller: World.caller(world), ...more }
   const changed = Layer.mergeAll(
+    Layer.effect(Host, Effect.map(Host, around.host ?? same)),
     Layer.effect(Registry, Effect.map(Registry, around.registry ?? same)),
     Layer.effect(Files, Effect.map(Files, around.files ?? same)),
     Layer.effect(Tmux, Effect.map(Tmux, around.tmux ?? same)),
@@ -139,6 +142,10 @@ export const fakeTmux = (world: World.World, script: string): string => {
   Fs.writeFileSync(path, `#!/bin/sh\n${prelude}${script}\nexec "$real" "$@"\n`, { mode: 0o755 })
   return path
 }
+
+/** Stops agents and waits until they are through: on a busy machine that may take another look. */
+export const finished = (slipway: Slipway["Service"], ids: ReadonlyArray<AgentId>) =>
+  Effect.andThen(slipway.stop(ids), Effect.forEach(ids, slipway.wait))
 
 /** The one row that is not over. */
 export const only = (agents: ReadonlyArray<Agent>): Agent => {
