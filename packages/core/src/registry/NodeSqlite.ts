@@ -9,7 +9,7 @@
  * Connection handling is Effect's own `SqlClient.makeSqliteAcquirers`; published SQLite drivers do not accept Effect 4.1.
  */
 import { Context, Duration, Effect, Predicate, type Scope, Semaphore, Stream } from "effect"
-import { Reactivity } from "effect/reactivity"
+import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
 import { retryLocked } from "./Locked.ts"
