@@ -12,13 +12,10 @@
  * `observer.onCommitted` has been told of inside the uninterruptible region. A killed deployer leaves its plan in the
  * registry, from which a settle does the very same releases.
  */
-import type { Tmux } from "@slipway/tmux"
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
 import * as Path from "node:path"
-import { type AdmissionRefused, AdmissionRefused as AdmissionRefusedSchema, counted, UnknownTask } from "./Admission.ts"
+import { type AdmissionRefused, AdmissionRefused as AdmissionRefusedSchema, counted } from "./Admission.ts"
 import * as Agent from "./Agent.ts"
-import { resolve } from "./AgentCommand.ts"
-import { environmentFor } from "./AgentEnvironment.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import {
   DeployError,
@@ -28,13 +25,12 @@ import {
   type Step,
   StepTimedOut
 } from "./DeployError.ts"
-import { decode, defaultType, type DeployInput, type DeployRequest, digest } from "./DeployRequest.ts"
+import { decode, type DeployInput } from "./DeployRequest.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 import { Host } from "./Host.ts"
 import * as Launcher from "./Launcher.ts"
-import * as Lease from "./Lease.ts"
-import * as Preflight from "./Preflight.ts"
+import { Preparation, type Prepared } from "./Preparation.ts"
 import * as Readiness from "./Readiness.ts"
 import { Registry } from "./Registry.ts"
 import { describeCause, failed, hold, type ReleaseRecord } from "./Resource.ts"
@@ -43,8 +39,6 @@ import { AgentSession } from "./resources/AgentSession.ts"
 import * as RegistryEntry from "./resources/RegistryEntry.ts"
 import { TaskEntry } from "./resources/TaskEntry.ts"
 import { entryRef, sessionRef, Settle } from "./Settle.ts"
-import { fromRequest, randomHex, type Task } from "./Task.ts"
-import * as Workspace from "./Workspace.ts"
 
 /** What a deployment answers with. */
 export interface Deployment {
@@ -64,24 +58,6 @@ export interface Observer {
     | undefined
 }
 
-/** The calling process as agents inherit from it. */
-export interface Caller {
-  readonly environment: Readonly<Record<string, string | undefined>>
-  readonly cwd: string
-  readonly umask: number
-  readonly isRoot: boolean
-}
-
-/** The process that this code runs in. */
-export const currentCaller: Effect.Effect<Caller> = Effect.sync(() => ({
-  environment: globalThis.process.env,
-  cwd: globalThis.process.cwd(),
-  umask: globalThis.process.umask(),
-  isRoot: globalThis.process.getuid?.() === 0
-}))
-
-export const defaultReadiness: Agent.Agent["readiness"] = { kind: "survive", withinMillis: 2000 }
-
 /** What settling an agent that is through already may take. */
 const settleLimit = Duration.seconds(10)
 
@@ -92,15 +68,6 @@ interface StepFailed {
   readonly _tag: "StepFailed"
   readonly step: Step
   readonly reason: Reason
-}
-
-interface Prepared {
-  readonly request: DeployRequest
-  readonly task: Task
-  readonly cwd: string
-  readonly workspace: string
-  readonly launcher: (agent: Agent.Agent) => string
-  readonly owner: Agent.Agent["owner"]
 }
 
 const isRefusal = (reason: Reason): reason is AdmissionRefused =>
@@ -119,24 +86,22 @@ export class Deployer extends Context.Service<Deployer, {
 }
 
 export interface DeployerOptions {
-  /** The process whose environment agents inherit; by default this one. */
-  readonly caller?: Caller | undefined
   /** How long one step may take, the wait for the agent apart; 20 seconds by default. */
   readonly stepLimit?: Duration.Input | undefined
 }
 
 const make = Effect.fnUntraced(function*(options: DeployerOptions) {
-  const caller = options.caller ?? (yield* currentCaller)
   const stepLimit = Duration.fromInputUnsafe(options.stepLimit ?? "20 seconds")
   const files = yield* Files
   const home = yield* Home
+  const preparation = yield* Preparation
   const host = yield* Host
   const registry = yield* Registry
   const settle = yield* Settle
   const directory = yield* AgentDirectory
   const session = yield* AgentSession
   const entry = yield* TaskEntry
-  const looking = yield* Effect.context<Files | Home | Host | Tmux>()
+  const looking = yield* Effect.context<Files | Host>()
 
   const at = <A, R>(step: Step, effect: Effect.Effect<A, Reason, R>, limit = stepLimit) =>
     effect.pipe(
@@ -148,113 +113,10 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       Effect.withSpan(`deploy.${step}`)
     )
 
-  const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
-    if (request.task !== undefined) {
-      const task = yield* registry.task(request.task)
-      return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
-    }
-    const project = yield* files.realPath(request.project ?? caller.cwd).pipe(
-      Effect.mapError(() => new Preflight.WorkingDirectoryMissing({ path: request.project ?? caller.cwd }))
-    )
-    const candidate = yield* fromRequest({ description: `default task of ${Path.basename(project)}`, project })
-    return yield* registry.defaultTask(candidate)
-  })
-
-  /** Everything that makes nothing of the deployment itself. */
-  const prepare = Effect.fn("Deployer.prepare")(function*(
-    request: DeployRequest,
-    owner: Agent.Agent["owner"]
-  ): Effect.fn.Return<Prepared, Reason> {
-    const task = yield* findTask(request)
-    const cwd = request.cwd ?? task.project
-    const command = resolve(request.agent, { isRoot: caller.isRoot })
-    const overrides = request.environment ?? {}
-    const executable = yield* Effect.provideContext(
-      Preflight.check({
-        executable: command.argv[0],
-        path: overrides["PATH"] ?? caller.environment["PATH"],
-        cwd,
-        project: task.project
-      }),
-      looking
-    )
-    const workspace = yield* Effect.provideService(Workspace.ensure(task), Files, files)
-    const launcher = (agent: Agent.Agent) =>
-      Launcher.render({
-        argv: [executable, ...command.argv.slice(1)],
-        environment: environmentFor({
-          caller: caller.environment,
-          overrides,
-          command: command.environment,
-          markers: {
-            SLIPWAY_AGENT_ID: agent.id,
-            SLIPWAY_TASK_ID: task.id,
-            SLIPWAY_HOME_ID: home.id,
-            SLIPWAY_HOME: home.directory,
-            SLIPWAY_TMUX_SOCKET: home.socket,
-            SLIPWAY_WORKSPACE: workspace
-          }
-        }),
-        cwd,
-        directory: agent.plan.directory,
-        umask: caller.umask,
-        notice:
-          `Slipway agent ${agent.id}: its output is in ${agent.plan.directory}; see 'slipway logs ${agent.id} --follow'`
-      })
-    return { request, task, cwd, workspace, launcher, owner }
-  })
-
-  const draft = Effect.fnUntraced(function*({ cwd, owner, request, task, workspace }: Prepared) {
-    const createdAt = yield* DateTime.now
-    const type = request.type ?? defaultType(request.agent)
-    const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
-    const readiness = {
-      kind: request.ready ?? defaultReadiness.kind,
-      withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis
-    }
-    const leaseSeconds = stepsBeside * Duration.toSeconds(stepLimit) + readiness.withinMillis / 1000
-    const candidate: Agent.Agent = {
-      id,
-      type,
-      taskId: task.id,
-      parent: request.parent ?? null,
-      depth: 1,
-      spec: request.agent,
-      cwd,
-      readiness,
-      limits: {
-        maxRunMillis: request.maxRunMillis ?? null,
-        firstOutputMillis: request.firstOutputMillis ?? null,
-        stallMillis: request.stallMillis ?? null
-      },
-      key: request.key ?? null,
-      requestDigest: digest(request, { taskId: task.id, cwd }),
-      plan: {
-        homeId: home.id,
-        directory: home.agentDirectory(id),
-        socket: home.socket,
-        session: Agent.sessionName(id),
-        workspace,
-        entry: Workspace.entryOf(workspace, id)
-      },
-      token: yield* randomHex(12),
-      state: { _tag: "deploying" },
-      lease: yield* Effect.provideService(Lease.grant(leaseSeconds), Host, host),
-      owner,
-      running: null,
-      createdAt,
-      startedAt: null,
-      endedAt: null,
-      tail: null,
-      summary: null
-    }
-    return candidate
-  })
-
   /** One try of the transaction; everything that it made is gone again when it fails. */
   const attempt = Effect.fnUntraced(function*(prepared: Prepared, observer: Observer) {
     const { request } = prepared
-    const candidate = yield* draft(prepared)
+    const candidate = yield* preparation.draft(prepared, stepsBeside * Duration.toSeconds(stepLimit))
     const { id: agentId, plan, token } = candidate
     const markers = { SLIPWAY_TASK_ID: candidate.taskId }
     let reached: Step = "admission"
@@ -456,7 +318,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
   const run = Effect.fnUntraced(function*(input: DeployInput, observer: Observer, owner: Agent.Agent["owner"]) {
     const request = yield* Effect.mapError(decode(input), (reason) => early("request", reason))
     yield* tell(observer.onStep?.("preflight"))
-    const prepared = yield* at("preflight", prepare(request, owner)).pipe(
+    const prepared = yield* at("preflight", preparation.prepare(request, owner)).pipe(
       Effect.mapError(({ reason }) => early(isRefusal(reason) ? "admission" : "preflight", reason))
     )
     let deployment = yield* attemptSettled(prepared, observer)

@@ -9,7 +9,7 @@ import { TmuxProcess } from "@slipway/tmux"
 import { Context, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
 import type { Agent, AgentId } from "./Agent.ts"
 import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } from "./Agents.ts"
-import { type Caller, currentCaller, Deployer, type Deployment, type Observer } from "./Deployer.ts"
+import { Deployer, type Deployment, type Observer } from "./Deployer.ts"
 import type { DeployError } from "./DeployError.ts"
 import { type DeployInput, invalid, type InvalidRequest } from "./DeployRequest.ts"
 import { type Diagnosis, Doctor } from "./Doctor.ts"
@@ -17,6 +17,7 @@ import * as Files from "./Files.ts"
 import { defaultDirectory, Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
 import { Host } from "./Host.ts"
 import { WorkingDirectoryMissing } from "./Preflight.ts"
+import { type Caller, currentCaller, Preparation } from "./Preparation.ts"
 import { ProcessTree } from "./ProcessTree.ts"
 import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./Reaper.ts"
@@ -168,7 +169,7 @@ const layerNoDeps = (options: SlipwayOptions) => {
   return Layer.effect(Slipway, make).pipe(
     Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer, ReaperLock.layer)),
     Layer.provideMerge(Reaper.layer),
-    Layer.provide(Settle.layer),
+    Layer.provide([Settle.layer, Preparation.layer(options)]),
     Layer.provide(resources)
   )
 }

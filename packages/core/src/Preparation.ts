@@ -1,0 +1,178 @@
+/**
+ * What a deployment knows before it makes anything: the task, the command line, the launcher's text, and the row that will be
+ * admitted, with every reference in it.
+ *
+ * It makes nothing of the deployment itself; a task's workspace, and a project's default task at first use, belong to the task.
+ */
+import type { Tmux } from "@slipway/tmux"
+import { Context, DateTime, Effect, Layer, Option } from "effect"
+import * as Path from "node:path"
+import { UnknownTask } from "./Admission.ts"
+import * as Agent from "./Agent.ts"
+import { resolve } from "./AgentCommand.ts"
+import { environmentFor } from "./AgentEnvironment.ts"
+import type { Reason } from "./DeployError.ts"
+import { defaultType, type DeployRequest, digest } from "./DeployRequest.ts"
+import { Files } from "./Files.ts"
+import { Home } from "./Home.ts"
+import { Host } from "./Host.ts"
+import * as Launcher from "./Launcher.ts"
+import * as Lease from "./Lease.ts"
+import * as Preflight from "./Preflight.ts"
+import { Registry } from "./Registry.ts"
+import { fromRequest, randomHex, type Task } from "./Task.ts"
+import * as Workspace from "./Workspace.ts"
+
+/** The calling process as agents inherit from it. */
+export interface Caller {
+  readonly environment: Readonly<Record<string, string | undefined>>
+  readonly cwd: string
+  readonly umask: number
+  readonly isRoot: boolean
+}
+
+/** The process that this code runs in. */
+export const currentCaller: Effect.Effect<Caller> = Effect.sync(() => ({
+  environment: globalThis.process.env,
+  cwd: globalThis.process.cwd(),
+  umask: globalThis.process.umask(),
+  isRoot: globalThis.process.getuid?.() === 0
+}))
+
+export const defaultReadiness: Agent.Agent["readiness"] = { kind: "survive", withinMillis: 2000 }
+
+/** A request with everything that was looked up for it. */
+export interface Prepared {
+  readonly request: DeployRequest
+  readonly task: Task
+  readonly cwd: string
+  readonly workspace: string
+  readonly launcher: (agent: Agent.Agent) => string
+  readonly owner: Agent.Agent["owner"]
+}
+
+export class Preparation extends Context.Service<Preparation, {
+  /** Looks everything up, and at the machine. */
+  readonly prepare: (request: DeployRequest, owner: Agent.Agent["owner"]) => Effect.Effect<Prepared, Reason>
+  /** The row to admit, with an id of its own and a lease of this process for so many seconds beside the wait for the agent. */
+  readonly draft: (prepared: Prepared, leaseSeconds: number) => Effect.Effect<Agent.Agent>
+}>()("@slipway/core/Preparation") {
+  static readonly layer = (options: { readonly caller?: Caller | undefined } = {}) =>
+    Layer.effect(Preparation, make(options.caller))
+}
+
+const make = Effect.fnUntraced(function*(given: Caller | undefined) {
+  const caller = given ?? (yield* currentCaller)
+  const files = yield* Files
+  const home = yield* Home
+  const host = yield* Host
+  const registry = yield* Registry
+  const looking = yield* Effect.context<Files | Home | Tmux>()
+
+  const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
+    if (request.task !== undefined) {
+      const task = yield* registry.task(request.task)
+      return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
+    }
+    const project = yield* files.realPath(request.project ?? caller.cwd).pipe(
+      Effect.mapError(() => new Preflight.WorkingDirectoryMissing({ path: request.project ?? caller.cwd }))
+    )
+    const candidate = yield* fromRequest({ description: `default task of ${Path.basename(project)}`, project })
+    return yield* registry.defaultTask(candidate)
+  })
+
+  /** Everything that makes nothing of the deployment itself. */
+  const prepare = Effect.fn("Preparation.prepare")(function*(
+    request: DeployRequest,
+    owner: Agent.Agent["owner"]
+  ): Effect.fn.Return<Prepared, Reason> {
+    const task = yield* findTask(request)
+    const cwd = request.cwd ?? task.project
+    const command = resolve(request.agent, { isRoot: caller.isRoot })
+    const overrides = request.environment ?? {}
+    const executable = yield* Effect.provideContext(
+      Preflight.check({
+        executable: command.argv[0],
+        path: overrides["PATH"] ?? caller.environment["PATH"],
+        cwd,
+        project: task.project
+      }),
+      looking
+    )
+    const workspace = yield* Effect.provideService(Workspace.ensure(task), Files, files)
+    const launcher = (agent: Agent.Agent) =>
+      Launcher.render({
+        argv: [executable, ...command.argv.slice(1)],
+        environment: environmentFor({
+          caller: caller.environment,
+          overrides,
+          command: command.environment,
+          markers: {
+            SLIPWAY_AGENT_ID: agent.id,
+            SLIPWAY_TASK_ID: task.id,
+            SLIPWAY_HOME_ID: home.id,
+            SLIPWAY_HOME: home.directory,
+            SLIPWAY_TMUX_SOCKET: home.socket,
+            SLIPWAY_WORKSPACE: workspace
+          }
+        }),
+        cwd,
+        directory: agent.plan.directory,
+        umask: caller.umask,
+        notice:
+          `Slipway agent ${agent.id}: its output is in ${agent.plan.directory}; see 'slipway logs ${agent.id} --follow'`
+      })
+    return { request, task, cwd, workspace, launcher, owner }
+  })
+
+  const draft = Effect.fn("Preparation.draft")(function*(
+    { cwd, owner, request, task, workspace }: Prepared,
+    leaseSeconds: number
+  ) {
+    const createdAt = yield* DateTime.now
+    const type = request.type ?? defaultType(request.agent)
+    const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
+    const readiness = {
+      kind: request.ready ?? defaultReadiness.kind,
+      withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis
+    }
+    const candidate: Agent.Agent = {
+      id,
+      type,
+      taskId: task.id,
+      parent: request.parent ?? null,
+      depth: 1,
+      spec: request.agent,
+      cwd,
+      readiness,
+      limits: {
+        maxRunMillis: request.maxRunMillis ?? null,
+        firstOutputMillis: request.firstOutputMillis ?? null,
+        stallMillis: request.stallMillis ?? null
+      },
+      key: request.key ?? null,
+      requestDigest: digest(request, { taskId: task.id, cwd }),
+      plan: {
+        homeId: home.id,
+        directory: home.agentDirectory(id),
+        socket: home.socket,
+        session: Agent.sessionName(id),
+        workspace,
+        entry: Workspace.entryOf(workspace, id)
+      },
+      token: yield* randomHex(12),
+      state: { _tag: "deploying" },
+      lease: yield* Effect.provideService(Lease.grant(leaseSeconds + readiness.withinMillis / 1000), Host, host),
+      owner,
+      running: null,
+      createdAt,
+      startedAt: null,
+      endedAt: null,
+      tail: null,
+      summary: null
+    }
+    return candidate
+  })
+
+  return Preparation.of({ prepare, draft })
+})
