@@ -172,15 +172,43 @@ const readPart = (path: string, bytes: number, place: (size: number) => number):
   }
 }
 
+/** How long a watch rests after an event. */
+const restMillis = 20
+
+/**
+ * Tells of changes, with a rest after each; answers with what ends it. Every event costs a callback, and an agent that writes
+ * all the time makes hundreds of thousands a second. So a watch ends with its first event and begins anew after a rest, and
+ * then tells once more, of what may have changed meanwhile.
+ */
+const watchWithRests = (directory: string, changed: () => void): () => void => {
+  let end = () => {}
+  const begin = () => {
+    const watcher = NodeFs.watch(directory, { persistent: false }, () => {
+      watcher.close()
+      const rest = setTimeout(again, restMillis).unref()
+      end = () => clearTimeout(rest)
+      changed()
+    })
+    watcher.on("error", () => watcher.close())
+    end = () => watcher.close()
+  }
+  const again = () => {
+    try {
+      begin()
+    } catch {
+      // The directory is gone, or the system has no watch left; whoever looks now and then sees what there is to see.
+    }
+    changed()
+  }
+  begin()
+  return () => end()
+}
+
 const watch = Effect.fnUntraced(function*(directory: string) {
   const changes = yield* Queue.sliding<void>(1)
   yield* Effect.acquireRelease(
-    attempt("watch", directory, () => {
-      const watcher = NodeFs.watch(directory, { persistent: false }, () => Queue.offerUnsafe(changes, undefined))
-      watcher.on("error", () => watcher.close())
-      return watcher
-    }),
-    (watcher) => Effect.sync(() => watcher.close())
+    attempt("watch", directory, () => watchWithRests(directory, () => void Queue.offerUnsafe(changes, undefined))),
+    (end) => Effect.sync(end)
   ).pipe(Effect.ignore)
   return Queue.asDequeue(changes)
 })

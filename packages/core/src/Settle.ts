@@ -9,7 +9,7 @@
  * A stop takes an agent's active descendants with it, children first. An agent that ended by itself does not: its
  * children have rows of their own and go on.
  */
-import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Result } from "effect"
+import { Clock, Context, DateTime, Deferred, Duration, Effect, Exit, Layer, Option, Result } from "effect"
 import * as Path from "node:path"
 import {
   type Agent,
@@ -245,8 +245,8 @@ export class Settle extends Context.Service<Settle, {
         return standing._tag === "dead" ? "gone" : standing._tag === "expired" ? "expired" : "at-work"
       })
 
-      /** Carries out an ending that has been claimed. */
-      const finish = Effect.fn("Settle.finish")(function*(agent: Agent, grace?: Duration.Duration) {
+      /** Carries out an ending that has been claimed; answers with the row after it. */
+      const carryOut = Effect.fn("Settle.finish")(function*(agent: Agent, grace?: Duration.Duration) {
         if (agent.state._tag !== "ending") return agent
         const rolledBack = agent.state.as._tag === "rolled-back"
         const deployer = yield* deployerOf(agent)
@@ -284,6 +284,32 @@ export class Settle extends Context.Service<Settle, {
         if (!rolledBack && !isOurs) yield* project(settled)
         return settled
       })
+
+      const underway = new Map<AgentId, Deferred.Deferred<Option.Option<Agent>, RegistryError>>()
+
+      /**
+       * Once at a time for one agent: many who see an end at the same moment share the releases of the first. They would
+       * hold each other up, on a busy machine until none of them is done in time, and then again.
+       */
+      const finish = (agent: Agent, grace?: Duration.Duration): Effect.Effect<Agent, RegistryError> =>
+        Effect.uninterruptibleMask((restore) => {
+          const other = underway.get(agent.id)
+          if (other !== undefined) {
+            return Effect.flatMap(restore(Deferred.await(other)), (answer) =>
+              Option.isSome(answer)
+                ? Effect.succeed(answer.value)
+                // Whoever was at it was interrupted.
+                : Effect.flatMap(reread(agent), (now) => restore(finish(now, grace))))
+          }
+          const own = Deferred.makeUnsafe<Option.Option<Agent>, RegistryError>()
+          underway.set(agent.id, own)
+          return Effect.onExit(restore(carryOut(agent, grace)), (exit) => {
+            underway.delete(agent.id)
+            return Exit.hasInterrupts(exit)
+              ? Deferred.succeed(own, Option.none())
+              : Deferred.done(own, Exit.map(exit, Option.some))
+          })
+        })
 
       const summaryOf = Effect.fnUntraced(function*(agent: Agent) {
         if (agent.spec.kind === "command") return null
