@@ -12,7 +12,7 @@ import type {
   SelfStopRefused,
   TaskNotFound
 } from "@slipway/core"
-import { Schema } from "effect"
+import { type PlatformError, Schema } from "effect"
 
 /** The command line, or what it names, can't be used; nothing was made. */
 export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {
@@ -22,6 +22,22 @@ export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {
   override get message() {
     return this.hint === undefined ? this.problem : `${this.problem}; ${this.hint}`
   }
+}
+
+/** A file that the command line names can't be read. */
+export const unreadable = (what: string, { reason }: PlatformError.PlatformError, hint?: string): UsageError => {
+  const cause = reason.cause
+  const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
+  const why = reason._tag === "NotFound"
+    ? "no such file"
+    : reason._tag === "PermissionDenied"
+    ? "permission denied"
+    : code === "EISDIR"
+    ? "it is a directory"
+    : typeof code === "string"
+    ? code
+    : reason._tag
+  return new UsageError({ problem: `${what} can't be read: ${why}`, ...(hint === undefined ? {} : { hint }) })
 }
 
 /** No agent has this id; it may not even have the form of one. */

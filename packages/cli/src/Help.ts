@@ -78,7 +78,7 @@ const exitCodes: ReadonlyArray<readonly [string, string]> = [
   ["4", "tmux, the agent's program, the disk, permissions or the registry; nothing was made"],
   ["5", "the deployment failed, and was rolled back clean"],
   ["6", "something could not be released; it is named, and tried again"],
-  ["7", "there is no such agent or task"],
+  ["7", "there is no such agent, task or stray"],
   ["8", "an agent that was waited for ended, and not with success"],
   ["70", "a defect in Slipway"],
   ["124", "the wait timed out"],

@@ -6,7 +6,7 @@
  */
 import { maxPromptBytes } from "@slipway/core"
 import { Effect, FileSystem, Option, type PlatformError, Stdio, Stream } from "effect"
-import { UsageError } from "./Errors.ts"
+import { unreadable, UsageError } from "./Errors.ts"
 
 export interface Source {
   readonly text: Option.Option<string>
@@ -51,10 +51,7 @@ const collect = Effect.fnUntraced(function*(
       new UsageError({ problem: `${name} has more than ${maxPromptBytes} bytes`, hint: "no prompt may be longer" })
     )
   }).pipe(
-    Effect.catchTag(
-      "PlatformError",
-      (error) => Effect.fail(new UsageError({ problem: `${name} can't be read`, hint: error.reason.message }))
-    )
+    Effect.catchTag("PlatformError", (error) => Effect.fail(unreadable(name, error)))
   )
   return yield* Effect.try({
     try: () => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks)),

@@ -6,6 +6,7 @@
  */
 import { CleanupReport, DeployError } from "@slipway/core"
 import { Cause, Effect, Option } from "effect"
+import * as Durations from "./Durations.ts"
 import type { Failure } from "./Errors.ts"
 import * as ExitCode from "./ExitCode.ts"
 import { Output, plain, plainLines } from "./Output.ts"
@@ -31,6 +32,15 @@ const flags: Readonly<Record<string, string>> = {
   stallMillis: "--stall-after"
 }
 
+// A range of milliseconds means nothing to somebody who gave a duration.
+const worded = (field: string, problem: string): string =>
+  field.endsWith("Millis")
+    ? problem.replace(
+      /a value between (\d+) and (\d+)$/,
+      (_, least, most) => `a duration between ${least}ms and ${Durations.short(Number(most))}`
+    )
+    : problem
+
 /** What a failure says; an invalid request in the words of the command line, since its author wrote no fields. */
 export const messageOf = (failure: Failure): string => {
   const reason = failure instanceof DeployError ? failure.reason : failure
@@ -39,7 +49,7 @@ export const messageOf = (failure: Failure): string => {
   return problems.length === 0
     ? failure.message
     : problems.map(([, problem = "", field = ""]) =>
-      `${flags[field] ?? `--${field}`}: ${problem.replace(/^Expected /, "expected ")}`
+      `${flags[field] ?? `--${field}`}: ${worded(field, problem.replace(/^Expected /, "expected "))}`
     ).join("; ")
 }
 

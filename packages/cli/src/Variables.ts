@@ -8,7 +8,7 @@
  */
 import { currentCaller } from "@slipway/core"
 import { Effect, FileSystem, Option } from "effect"
-import { UsageError } from "./Errors.ts"
+import { unreadable, UsageError } from "./Errors.ts"
 
 type Variable = readonly [name: string, value: string]
 
@@ -43,7 +43,7 @@ const readFile = Effect.fnUntraced(function*(path: string) {
   const files = yield* FileSystem.FileSystem
   const content = yield* Effect.mapError(
     files.readFileString(path),
-    (error) => new UsageError({ problem: `the file ${path} of --env-file can't be read`, hint: error.reason.message })
+    (error) => unreadable(`the --env-file ${JSON.stringify(path)}`, error)
   )
   const variables: Array<Variable> = []
   for (const [index, line] of content.replace(/^\uFEFF/, "").split(/\r?\n/).entries()) {
@@ -51,7 +51,9 @@ const readFile = Effect.fnUntraced(function*(path: string) {
     if (text === "" || text.startsWith("#")) continue
     const match = /^(?:export\s+)?([^=\s]+)\s*=\s*(.*)$/s.exec(text)
     if (match === null) {
-      return yield* new UsageError({ problem: `line ${index + 1} of ${path} is not NAME=VALUE` })
+      return yield* new UsageError({
+        problem: `line ${index + 1} of the --env-file ${JSON.stringify(path)} is not NAME=VALUE`
+      })
     }
     variables.push([match[1] ?? "", unquoted(match[2] ?? "")])
   }

@@ -8,6 +8,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
+import { DatabaseSync } from "node:sqlite"
 import { rolldown } from "rolldown"
 
 const packageDirectory = Path.join(import.meta.dirname, "..")
@@ -36,6 +37,23 @@ export const useSandbox = () => {
   })
   afterAll(() => Fs.rmSync(directory, { recursive: true, force: true }))
   return Effect.acquireRelease(Effect.sync(() => new Sandbox(bin ?? "")), (sandbox) => sandbox.close)
+}
+
+const modifiedMillis = (path: string): number => Fs.existsSync(path) ? Fs.statSync(path).mtimeMs : 0
+
+/**
+ * The command as it is installed, for the tests that are about its first lines. What it runs, `dist`, is bundled here only
+ * when a source is newer, so that a checkout that was built is tested as it is.
+ */
+export const installed = (): string => {
+  const packages = Path.join(packageDirectory, "..")
+  const sources = Fs.globSync(["*/src/**/*.ts", "cli/rolldown.config.ts", "cli/package.json"], { cwd: packages })
+  const newest = Math.max(...sources.map((path) => modifiedMillis(Path.join(packages, path))))
+  if (modifiedMillis(Path.join(packageDirectory, "dist", "bin.mjs")) < newest) {
+    const rolldownBin = Path.join(packages, "..", "node_modules", ".bin", "rolldown")
+    execFileSync(rolldownBin, ["-c", "rolldown.config.ts"], { cwd: packageDirectory, stdio: "pipe" })
+  }
+  return Path.join(packageDirectory, "bin", "slipway.mjs")
 }
 
 export interface Result {
@@ -91,6 +109,10 @@ export class Running {
     )
   }
 
+  get ended(): boolean {
+    return this.child.exitCode !== null || this.child.signalCode !== null
+  }
+
   signal(signal: NodeJS.Signals): Effect.Effect<void> {
     return Effect.sync(() => void this.child.kill(signal))
   }
@@ -102,6 +124,7 @@ export class Sandbox {
   readonly home: string
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly bin: string
+  readonly #started: Array<Running> = []
 
   constructor(bin: string) {
     this.bin = bin
@@ -120,16 +143,26 @@ export class Sandbox {
 
   /** Starts `slipway` with these arguments. */
   readonly start = (args: ReadonlyArray<string>, options: Options = {}): Effect.Effect<Running> =>
+    // Without the dashes Node takes an `--env-file` behind the program's name for its own.
+    this.startProgram(process.execPath, ["--", this.bin, ...args], options)
+
+  /** Starts a program where and as `slipway` is started. */
+  readonly startProgram = (
+    program: string,
+    args: ReadonlyArray<string>,
+    options: Options = {}
+  ): Effect.Effect<Running> =>
     Effect.sync(() => {
-      // Without the dashes Node takes an `--env-file` behind the program's name for its own.
-      const child = spawn(process.execPath, ["--", this.bin, ...args], {
+      const child = spawn(program, args, {
         cwd: options.cwd ?? this.project,
         env: { ...this.environment, ...options.env },
         stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"]
       })
       child.stdin?.on("error", () => {})
       if (options.stdin !== undefined) child.stdin?.end(options.stdin)
-      return new Running(child)
+      const running = new Running(child)
+      this.#started.push(running)
+      return running
     })
 
   /** Runs `slipway` to its end. */
@@ -163,6 +196,29 @@ export class Sandbox {
   get homeId(): string | undefined {
     const file = Path.join(this.home, "home.json")
     return Fs.existsSync(file) ? JSON.parse(Fs.readFileSync(file, "utf8")).homeId : undefined
+  }
+
+  /** The rows of the registry, oldest first, as they are: every command that shows them settles them first. */
+  readonly rows = (): ReadonlyArray<{ readonly id: string; readonly status: string }> => {
+    const registry = new DatabaseSync(Path.join(this.home, "registry.db"), { readOnly: true })
+    try {
+      return registry.prepare("SELECT id, status FROM agents ORDER BY created_at, id").all()
+        .map(({ id, status }) => ({ id: String(id), status: String(status) }))
+    } finally {
+      registry.close()
+    }
+  }
+
+  /** Makes an agent that has ended one that ended so many days ago. */
+  readonly age = (agentId: string, days: number): void => {
+    const registry = new DatabaseSync(Path.join(this.home, "registry.db"))
+    try {
+      const endedAt = new Date(Date.now() - days * 24 * 3600 * 1000).toISOString()
+      registry.prepare("UPDATE agents SET document = json_set(document, '$.endedAt', ?) WHERE id = ?")
+        .run(endedAt, agentId)
+    } finally {
+      registry.close()
+    }
   }
 
   readonly tmux = (...args: ReadonlyArray<string>): string => {
@@ -199,6 +255,8 @@ export class Sandbox {
   })
 
   readonly close = Effect.gen({ self: this }, function*() {
+    // What a test that was cut short has started would go on without anybody.
+    for (const running of this.#started) if (!running.ended) yield* running.signal("SIGKILL")
     if (this.homeId !== undefined && Fs.existsSync(Path.join(this.home, "tmux.sock"))) {
       yield* this.run(["stop", "--all", "--grace", "200ms"])
     }

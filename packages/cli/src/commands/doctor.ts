@@ -23,7 +23,12 @@ export const doctor = Command.make(
       { healthy, findings },
       [
         ...lines,
-        healthy ? output.paint("green", "This home is healthy.") : output.paint("red", "This home is not healthy.")
+        healthy
+          ? output.paint("green", "This home is healthy.")
+          : output.paint(
+            "red",
+            `This home is not healthy: ${findings.length} finding${findings.length === 1 ? "" : "s"}.`
+          )
       ]
         .join("\n")
     )
@@ -31,9 +36,12 @@ export const doctor = Command.make(
   }, Effect.provide(Open.layer))
 ).pipe(
   Command.withDescription(
-    "Check that registry, sessions, processes and files agree, and that the machine has what Slipway needs. It changes nothing; " +
-      "the exit code is 0 only when all is well."
+    "Check that registry, sessions, processes and files agree, and that the machine has what Slipway needs. It repairs nothing, " +
+      "and tells what to do about each finding. The exit code is 0 only when all is well, else 1."
   ),
   Command.withShortDescription("Audit this home and machine"),
-  Command.withExamples([{ command: "slipway doctor" }])
+  Command.withExamples([{
+    command: "slipway doctor || slipway reap",
+    description: "Look, and clean up what was found"
+  }])
 )

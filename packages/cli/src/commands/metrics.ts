@@ -14,10 +14,26 @@ export const metrics = Command.make(
     const output = yield* Output
     const slipway = yield* Slipway
     const totals = yield* slipway.totals
-    yield* output.answer(totals, Metrics.prometheus(totals).trimEnd())
+    const json = {
+      agents: totals.agents,
+      releases: totals.releases.map(({ firstAt, lastAt, lastReason, ...total }) => ({
+        ...total,
+        first_at: firstAt,
+        last_at: lastAt,
+        last_reason: lastReason
+      }))
+    }
+    yield* output.answer(json, Metrics.prometheus(totals).trimEnd())
   }, Effect.provide(Open.layer))
 ).pipe(
-  Command.withDescription("Print totals since this home was made, as Prometheus text."),
+  Command.withDescription(
+    "Print how many agents are on record, and what releases did since this home was made, as Prometheus text."
+  ),
   Command.withShortDescription("Print totals for Prometheus"),
-  Command.withExamples([{ command: "slipway metrics > /var/lib/node_exporter/slipway.prom" }])
+  Command.withExamples([
+    {
+      command: "slipway metrics > slipway.prom.new && mv slipway.prom.new slipway.prom",
+      description: "For the text file collector, which must never see half a file"
+    }
+  ])
 )

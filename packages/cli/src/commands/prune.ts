@@ -6,7 +6,8 @@ import { DateTime, Duration, Effect } from "effect"
 import { Command, duration, Flag, toggle } from "../Cli.ts"
 import * as ExitCode from "../ExitCode.ts"
 import * as Open from "../Open.ts"
-import { Output } from "../Output.ts"
+import { Output, plain } from "../Output.ts"
+import * as Text from "../Text.ts"
 
 const week = 7 * 24 * 3600 * 1000
 
@@ -23,7 +24,7 @@ export const prune = Command.make(
     olderThan: duration("older-than", "Only agents that ended longer ago than this (default: 7d)").pipe(
       Flag.withDefault(week)
     ),
-    dryRun: toggle("dry-run", "Only say what would go")
+    dryRun: toggle("dry-run", "Only list what would go")
   },
   Effect.fnUntraced(function*({ dryRun, olderThan }) {
     const output = yield* Output
@@ -31,11 +32,28 @@ export const prune = Command.make(
     const slipway = yield* Slipway
     const pruned = yield* slipway.prune({ olderThan: Duration.millis(olderThan), dryRun })
     const kept = pruned.filter(({ problems }) => problems.length > 0)
-    const bytes = pruned.reduce((sum, agent) => sum + agent.bytes, 0)
-    for (const { agentId, problems } of kept) yield* output.note(`slipway: ${agentId} was kept: ${problems.join("; ")}`)
+    for (const { agentId, problems } of kept) {
+      yield* output.note(`slipway: ${agentId} was kept: ${plain(problems.join("; "))}`)
+    }
+    const paint = (text: string, row: number) => row === -1 ? output.paint("dim", text) : text
+    const now = yield* DateTime.now
+    const gone = pruned.filter(({ problems }) => problems.length === 0)
+    const bytes = gone.reduce((sum, agent) => sum + agent.bytes, 0)
+    const total = `${dryRun ? "Would forget" : "Forgot"} ${gone.length === 0 ? "no" : gone.length} agent${
+      gone.length === 1 ? "" : "s"
+    }${gone.length === 0 ? "" : `, with ${size(bytes)} of files`}.`
+    const list = Text.table(
+      ["AGENT", "ENDED", "FILES"],
+      gone.map((agent) => [agent.agentId, `${Text.ago(agent.endedAt, now)} ago`, size(agent.bytes)]),
+      paint
+    )
     yield* output.answer(
       {
         success: kept.length === 0,
+        ...(kept.length === 0 ? {} : {
+          error: kept.map(({ agentId, problems }) => `${agentId} was kept: ${problems.join("; ")}`).join("; "),
+          error_tag: "NotForgotten"
+        }),
         dry_run: dryRun,
         agents: pruned.map((agent) => ({
           agent_id: agent.agentId,
@@ -45,15 +63,25 @@ export const prune = Command.make(
         }))
       },
       pruned.length === 0
-        ? "No agent ended that long ago."
-        : `${dryRun ? "would forget" : "forgot"} ${pruned.length - kept.length} agents, with ${size(bytes)} of files`
+        ? olderThan === 0
+          ? "No agent has ended."
+          : `No agent ended longer than ${Duration.format(Duration.millis(olderThan))} ago.`
+        : dryRun
+        ? `${list}\n${total}`
+        : total
     )
     yield* status.conclude(kept.length > 0 ? ExitCode.leftBehind : ExitCode.done)
   }, Effect.provide(Open.layer))
 ).pipe(
   Command.withDescription(
-    "Forget agents that ended long ago: their output, prompts, entries and rows. Nothing else ever removes an agent's output."
+    "Forget agents that ended long ago: their output, prompts, entries and rows. Nothing else ever removes an agent's output. Agents that have not ended are never touched."
   ),
   Command.withShortDescription("Forget agents that ended long ago"),
-  Command.withExamples([{ command: "slipway prune --older-than 30d --dry-run" }])
+  Command.withExamples([
+    {
+      command: "slipway prune --older-than 30d --dry-run",
+      description: "See who would go, and how much it would free"
+    },
+    { command: "slipway prune --older-than 30d" }
+  ])
 )

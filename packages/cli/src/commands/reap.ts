@@ -8,25 +8,24 @@ import { currentCaller, type Item, type Reaped, ReapPlan, Slipway } from "@slipw
 import { Duration, Effect, FileSystem, Option, Schema } from "effect"
 import * as Path from "node:path"
 import { Command, duration, Flag, text, toggle } from "../Cli.ts"
-import { UsageError } from "../Errors.ts"
+import { unreadable, UsageError } from "../Errors.ts"
 import * as ExitCode from "../ExitCode.ts"
 import * as Open from "../Open.ts"
 import { Output, plain } from "../Output.ts"
 import * as Text from "../Text.ts"
 
 const config = {
-  dryRun: toggle("dry-run", "Only print the plan"),
+  dryRun: toggle("dry-run", "Only print the plan, and change nothing"),
   plan: text("plan", "FILE", "Act only on what is also in this plan, as --dry-run --json printed it").pipe(
     Flag.optional
   ),
-  stray: text("stray", "ID", "Remove what bears this id and has no row, repeatable; otherwise it is only reported")
-    .pipe(
-      Flag.atLeast(0)
-    ),
-  watch: toggle("watch", "Go on until a signal ends it, and reap again and again"),
-  every: duration("every", "With --watch: how long to pause between two reaps (default: 30s)").pipe(
-    Flag.withDefault(30_000)
-  )
+  stray: text(
+    "stray",
+    "ID",
+    "Also remove what bears this agent's id and has no row, repeatable; otherwise it is only reported"
+  ).pipe(Flag.atLeast(0)),
+  watch: toggle("watch", "Reap again and again until a signal ends it; one per home"),
+  every: duration("every", "With --watch: how long to pause between two reaps (default: 30s)").pipe(Flag.optional)
 }
 
 type Options = Command.Command.Config.Infer<typeof config>
@@ -34,17 +33,48 @@ type Options = Command.Command.Config.Infer<typeof config>
 const decodePlan = Schema.decodeUnknownEffect(Schema.fromJsonString(ReapPlan))
 const encodePlan = Schema.encodeEffect(ReapPlan)
 
+/** A reap more often than this would only keep the machine busy. */
+const leastPauseMillis = 100
+
+const hint = "make one with 'slipway reap --dry-run --json'"
+
 const readPlan = Effect.fnUntraced(function*(file: string) {
   const { cwd } = yield* currentCaller
+  const { home } = yield* Slipway
   const fileSystem = yield* FileSystem.FileSystem
-  const unusable = () =>
-    new UsageError({
-      problem: `${JSON.stringify(file)} is not a plan that can be read`,
-      hint: "make one with 'slipway reap --dry-run --json'"
-    })
-  const content = yield* Effect.mapError(fileSystem.readFileString(Path.resolve(cwd, file)), unusable)
-  return yield* Effect.mapError(decodePlan(content), unusable)
+  const name = `the plan ${JSON.stringify(file)}`
+  const content = yield* Effect.mapError(
+    fileSystem.readFileString(Path.resolve(cwd, file)),
+    (error) => unreadable(name, error, hint)
+  )
+  const plan = yield* Effect.mapError(
+    decodePlan(content),
+    () => new UsageError({ problem: `${JSON.stringify(file)} is not a plan`, hint })
+  )
+  if (plan.homeId !== home.id) {
+    return yield* new UsageError({ problem: `${name} is of another home than ${home.directory}`, hint })
+  }
+  return plan
 })
+
+/** Flags of which one would be without effect. */
+const checkFlags = (options: Options, json: boolean): Effect.Effect<void, UsageError> => {
+  const { dryRun, every, plan, stray, watch } = options
+  const refuse = (problem: string, hint: string) => Effect.fail(new UsageError({ problem, hint }))
+  const apart = "leave one of them out"
+  if (watch && json) return refuse("--watch goes on, and --json prints one value", apart)
+  if (watch && dryRun) return refuse("--watch reaps, and --dry-run only looks", apart)
+  if (watch && Option.isSome(plan)) return refuse("--watch goes on, and --plan is about one moment", apart)
+  if (dryRun && Option.isSome(plan)) return refuse("--dry-run makes a plan, and --plan takes one", apart)
+  if (dryRun && stray.length > 0) {
+    return refuse("--dry-run only looks, and --stray removes", `${apart}; the plan has strays without being asked`)
+  }
+  if (Option.isSome(every)) {
+    if (!watch) return refuse("--every is how long --watch pauses", "give both, or none for one reap")
+    if (every.value < leastPauseMillis) return refuse("--every is too short", `give it ${leastPauseMillis}ms or more`)
+  }
+  return Effect.void
+}
 
 type PaintCell = (text: string, row: number) => string
 
@@ -59,44 +89,50 @@ const plannedText = (items: ReadonlyArray<Item>, paint: PaintCell): string =>
       paint
     )
 
-const reapedText = (reaped: ReadonlyArray<Reaped>, paint: PaintCell): string =>
+const why = ({ item, problems }: Reaped): string => problems.join("; ") || item.evidence
+
+const reapedText = (reaped: ReadonlyArray<Reaped>, ofPlan: boolean, paint: PaintCell): string =>
   reaped.length === 0
-    ? "There was nothing to reap."
+    ? ofPlan
+      ? "Nothing of this plan is still as it says; 'slipway reap --dry-run' shows what there is now."
+      : "There was nothing to reap."
     : Text.table(
-      ["AGENT", "VERDICT", "OUTCOME", "STATUS", ""],
-      reaped.map(({ item, outcome, problems, status }) => [
-        item.subject,
-        item.verdict,
-        outcome,
-        status ?? "-",
-        outcome === "done" ? "" : plain(problems.join("; ") || item.evidence)
-      ]),
+      ["AGENT", "VERDICT", "OUTCOME", "STATUS", "WHY"],
+      reaped.map((each) => [each.item.subject, each.item.verdict, each.outcome, each.status ?? "-", plain(why(each))]),
       paint
     )
 
-const toJson = (reaped: ReadonlyArray<Reaped>) => ({
-  success: reaped.every(({ outcome }) => outcome !== "left"),
-  items: reaped.map(({ item, outcome, problems, status }) => ({ ...item, outcome, status_after: status, problems }))
-})
+const describe = (reaped: Reaped): string => `${reaped.item.subject} could not be reaped: ${why(reaped)}`
 
-const once = Effect.fnUntraced(function*(options: Options) {
-  const slipway = yield* Slipway
-  const within = Option.isSome(options.plan) ? yield* readPlan(options.plan.value) : undefined
-  return yield* slipway.reap(yield* slipway.reapPlan, { within, strays: options.stray })
-})
+const toJson = (reaped: ReadonlyArray<Reaped>, missing: ReadonlyArray<string>) => {
+  const left = reaped.filter(({ outcome }) => outcome === "left")
+  const failure = left.length > 0
+    ? { error: left.map(describe).join("; "), error_tag: "Leaked" }
+    : missing.length > 0
+    ? { error: missing.map(noStray).join("; "), error_tag: "NoSuchStray" }
+    : {}
+  return {
+    success: left.length === 0 && missing.length === 0,
+    ...failure,
+    items: reaped.map(({ item, outcome, problems, status }) => ({ ...item, outcome, status_after: status, problems })),
+    not_found: missing
+  }
+}
+
+const noStray = (id: string): string =>
+  `there is no stray ${JSON.stringify(id)} to reap; 'slipway reap --dry-run' shows those there are`
 
 /** Reaps until it is interrupted; a reap that fails is told, and tried again at its next turn. */
 const watch = Effect.fnUntraced(function*(options: Options) {
   const output = yield* Output
-  const every = Duration.millis(options.every)
+  const slipway = yield* Slipway
+  const every = Duration.millis(Option.getOrElse(options.every, () => 30_000))
   yield* output.note(`slipway: reaping every ${Duration.format(every)} until a signal ends it`)
-  const turn = Effect.flatMap(once(options), (reaped) =>
+  const once = Effect.flatMap(slipway.reapPlan, (plan) => slipway.reap(plan, { strays: options.stray }))
+  const turn = Effect.flatMap(once, (reaped) =>
     Effect.forEach(
       reaped.filter(({ outcome }) => outcome !== "skipped"),
-      ({ item, outcome, problems }) =>
-        output.line(
-          `${item.subject} ${item.verdict}: ${outcome}${problems.length === 0 ? "" : `, ${problems.join("; ")}`}`
-        )
+      (each) => output.line(plain(`${each.item.subject} ${each.item.verdict}: ${each.outcome} (${why(each)})`))
     )).pipe(
       Effect.catch((error) => output.note(`slipway: this reap failed, and the next one tries again: ${error.message}`))
     )
@@ -105,38 +141,54 @@ const watch = Effect.fnUntraced(function*(options: Options) {
 
 const run = Effect.fnUntraced(function*(options: Options) {
   const output = yield* Output
+  yield* checkFlags(options, output.json)
+  yield* Effect.provide(reapHome(options), Open.layer)
+})
+
+const reapHome = Effect.fnUntraced(function*(options: Options) {
+  const output = yield* Output
   const status = yield* ExitCode.ExitStatus
   const slipway = yield* Slipway
   const paint: PaintCell = (text, row) => row === -1 ? output.paint("dim", text) : text
-  if (options.watch && (output.json || options.dryRun)) {
-    return yield* new UsageError({
-      problem: `--watch goes on, and ${output.json ? "--json is one value" : "--dry-run does nothing"}`,
-      hint: "leave one of them out"
-    })
-  }
+  if (options.watch) return yield* slipway.whileReaping(watch(options))
+  const within = Option.isSome(options.plan) ? yield* readPlan(options.plan.value) : undefined
+  const plan = yield* slipway.reapPlan
   if (options.dryRun) {
-    const plan = yield* slipway.reapPlan
     const json = yield* Effect.orElseSucceed(encodePlan(plan), () => ({ homeId: plan.homeId, items: plan.items }))
     return yield* output.answer(json, plannedText(plan.items, paint))
   }
-  if (options.watch) return yield* slipway.whileReaping(watch(options))
-  const reaped = yield* once(options)
-  yield* output.answer(toJson(reaped), reapedText(reaped, paint))
-  yield* status.conclude(reaped.some(({ outcome }) => outcome === "left") ? ExitCode.leftBehind : ExitCode.done)
-}, Effect.provide(Open.layer))
+  const reaped = yield* slipway.reap(plan, { within, strays: options.stray })
+  const strays = new Set(reaped.flatMap(({ item }) => item.verdict === "stray" ? [item.subject] : []))
+  const missing = [...new Set(options.stray)].filter((id) => !strays.has(id))
+  const left = reaped.filter(({ outcome }) => outcome === "left")
+  for (const id of missing) yield* output.note(`slipway: ${plain(noStray(id))}`)
+  yield* output.answer(toJson(reaped, missing), reapedText(reaped, within !== undefined, paint))
+  if (left.length > 0) {
+    yield* output.note(
+      `slipway: ${left.length} of ${reaped.length} could not be reaped; ${
+        left.length === 1 ? "it stays" : "they stay"
+      } on record, and the next 'slipway reap' tries again`
+    )
+  }
+  yield* status.conclude(left.length > 0 ? ExitCode.leftBehind : missing.length > 0 ? ExitCode.notFound : ExitCode.done)
+})
 
 export const reap = Command.make("reap", config, run).pipe(
   Command.withDescription(
     "Find what killed deployers, agents that ended unseen and cut-off stops have left behind, and make it go away. " +
-      "Each item is judged again when it is acted on, and what can't be told is left alone."
+      "Each item is judged again when it is acted on, and what can't be told is left alone.\n" +
+      "The exit code is 6 when something could not be released; it is named, and tried again by the next reap."
   ),
   Command.withShortDescription("Make what was left behind go away"),
   Command.withExamples([
     { command: "slipway reap --dry-run", description: "See what would be done, and why" },
     {
       command: "slipway reap --dry-run --json > plan.json; slipway reap --plan plan.json",
-      description: "Look before it acts"
+      description: "Do what you have looked at, and nothing else"
     },
-    { command: "slipway reap --watch --every 30s", description: "Keep a machine clean" }
+    {
+      command: "slipway reap --watch --every 30s",
+      description: "Keep a home clean, and enforce limits of time, until a signal ends it"
+    }
   ])
 )
