@@ -47,6 +47,7 @@ const recommendations: Record<Item["verdict"], string> = {
   "stale-entry": `${reap}: it writes the entry again`,
   stray:
     "it has no row, as after a restore of an old registry: look at it, then remove it with 'slipway reap --stray ID'",
+  draft: `${reap}: it removes the file`,
   "session-gone":
     "the agent works on without its session, and its output goes on; stop it with 'slipway stop' if that is not wanted",
   unknown: "nothing is done about what can't be told; mend the cause that the evidence names, and ask again"
@@ -124,13 +125,10 @@ const make = Effect.gen(function*() {
 
   const strangeFiles = Effect.gen(function*() {
     const names = yield* Effect.orElseSucceed(files.list(home.agents), () => [])
-    const drafts = (yield* Effect.orElseSucceed(files.list(home.directory), () => [])).filter((name) =>
-      name.endsWith(".tmp")
-    )
     const unknown = names.filter((name) => !Schema.is(AgentId)(name)).map((name) => Path.join(home.agents, name))
-    return [...unknown, ...drafts.map((name) => Path.join(home.directory, name))].map((path): Finding => ({
+    return unknown.map((path): Finding => ({
       kind: "stale-file",
-      evidence: `${path} is not of Slipway's making, or was left by a process that was killed`,
+      evidence: `${path} is not of Slipway's making`,
       recommendation: "remove it if you know what it is"
     }))
   })

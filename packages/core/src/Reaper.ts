@@ -11,9 +11,9 @@
  */
 import { Tmux } from "@slipway/tmux"
 import type { Session } from "@slipway/tmux"
-import { Context, DateTime, Effect, Layer, Option, Schema } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, isFinal, sessionName, type State, status } from "./Agent.ts"
+import { type Agent, AgentId, hasCommitted, isFinal, sessionName, type State, status } from "./Agent.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
@@ -24,6 +24,7 @@ import { AgentDirectory } from "./resources/AgentDirectory.ts"
 import { agentMarker, AgentSession, homeMarker } from "./resources/AgentSession.ts"
 import { TaskEntry } from "./resources/TaskEntry.ts"
 import { entryRef, sessionRef, Settle, type Verdict } from "./Settle.ts"
+import type { Task } from "./Task.ts"
 import * as View from "./View.ts"
 import * as Workspace from "./Workspace.ts"
 
@@ -41,6 +42,8 @@ export const ItemVerdict = Schema.Literals([
   "stale-entry",
   /** Something of this home without any row. */
   "stray",
+  /** A document that was not put in place, since its writer was killed. */
+  "draft",
   /** The session is gone while the agent lives; nothing is done about it. */
   "session-gone",
   "unknown"
@@ -48,13 +51,22 @@ export const ItemVerdict = Schema.Literals([
 export type ItemVerdict = typeof ItemVerdict.Type
 
 export const Item = Schema.Struct({
-  /** The agent's id, or of a stray the id that it bears. */
+  /** The agent's id, of a stray the id that it bears, of a draft its path. */
   subject: Schema.String,
   verdict: ItemVerdict,
   /** The row's status; null where there is no row. */
   status: Schema.NullOr(Schema.String),
   evidence: Schema.String,
-  action: Schema.Literals(["roll-back", "settle", "finish", "release", "rewrite", "remove-when-asked", "none"])
+  action: Schema.Literals([
+    "roll-back",
+    "settle",
+    "finish",
+    "release",
+    "rewrite",
+    "remove",
+    "remove-when-asked",
+    "none"
+  ])
 })
 export type Item = typeof Item.Type
 
@@ -157,7 +169,13 @@ const make = Effect.gen(function*() {
   const planActive = Effect.fnUntraced(function*(agent: Agent, sightings: Sightings) {
     const found = yield* settle.judge(agent, Effect.sync(() => presenceOf(agent, sightings)))
     const item = itemOf(agent, found)
-    if (item !== undefined) return [item]
+    if (item !== undefined) {
+      // A deployer that committed and exited since its row was read is dead, and its agent is well.
+      const now = Option.getOrUndefined(yield* registry.agent(agent.id))
+      if (now === undefined || now.state._tag === agent.state._tag) return [item]
+      const again = itemOf(now, yield* settle.judge(now))
+      return again === undefined ? [] : [again]
+    }
     const sessions = sightings.sessions(agent.plan.socket)
     const isGone = agent.state._tag === "running" && sessions?.every(({ agentId }) => agentId !== agent.id) === true
     if (isGone) return [describe(agent, "session-gone", "its launcher lives and tmux has no session of it", "none")]
@@ -174,8 +192,38 @@ const make = Effect.gen(function*() {
       )
       : Effect.succeed(false)
 
+  const listed = (path: string) => Effect.orElseSucceed(files.list(path), () => [])
+
+  const entriesOf = Effect.fnUntraced(function*(task: Task) {
+    const directory = Path.join(Workspace.directoryOf(task.project, task.id), "agents")
+    return (yield* listed(directory)).filter((name) => name.endsWith(".json")).map((name) => ({
+      id: name.slice(0, -".json".length),
+      path: Path.join(directory, name)
+    }))
+  })
+
+  /** What was written beside its place and has stayed there for too long for a writer that lives. */
+  const staleDrafts = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>) {
+    const workspaces = tasks.map((task) => Workspace.directoryOf(task.project, task.id))
+    const below = workspaces.flatMap((path) => [Path.dirname(path), path, Path.join(path, "agents")])
+    const before = (yield* Clock.currentTimeMillis) - Duration.toMillis(draftAge)
+    const found: Array<string> = []
+    for (const directory of new Set([home.directory, ...below])) {
+      for (const name of (yield* listed(directory)).filter(isDraft)) {
+        const path = Path.join(directory, name)
+        const info = yield* Effect.orElseSucceed(files.inspect(path), () => undefined)
+        if (info?.kind === "file" && info.modifiedMillis < before) found.push(path)
+      }
+    }
+    return found
+  })
+
   /** Things of this home whose row is final, or that have none. */
   const planRest = Effect.fnUntraced(function*(sightings: Sightings) {
+    const tasks = yield* registry.tasks
+    const directories = yield* listed(home.agents)
+    const entries = yield* Effect.forEach(tasks, entriesOf)
+    // After all else: whatever was seen until now has its row by now, if it has one at all.
     const states = yield* registry.statuses
     const found = new Map<string, Array<string>>()
     const note = (id: string, what: string) => found.set(id, [...found.get(id) ?? [], what])
@@ -192,17 +240,16 @@ const make = Effect.gen(function*() {
       if (members.some((member) => member.pid === pid)) note(agentId, `process ${pid}`)
     }
     const isGoneFor = (id: string) => !states.has(id) || states.get(id) === "rolled-back"
-    for (const name of yield* Effect.orElseSucceed(files.list(home.agents), () => [])) {
-      if (isGoneFor(name)) note(name, `directory ${Path.join(home.agents, name)}`)
-    }
-    for (const task of yield* registry.tasks) {
-      const entries = Path.join(Workspace.directoryOf(task.project, task.id), "agents")
-      for (const name of yield* Effect.orElseSucceed(files.list(entries), () => [])) {
-        const id = name.endsWith(".json") ? name.slice(0, -".json".length) : undefined
-        if (id !== undefined && isGoneFor(id)) note(id, `task entry ${Path.join(entries, name)}`)
-      }
-    }
-    return Array.from(found, ([subject, things]): Item => {
+    for (const name of directories) if (isGoneFor(name)) note(name, `directory ${Path.join(home.agents, name)}`)
+    for (const { id, path } of entries.flat()) if (isGoneFor(id)) note(id, `task entry ${path}`)
+    const drafts = (yield* staleDrafts(tasks)).map((path): Item => ({
+      subject: path,
+      verdict: "draft",
+      status: null,
+      evidence: "its writer was killed before it was put in place",
+      action: "remove"
+    }))
+    const things = Array.from(found, ([subject, things]): Item => {
       const state = states.get(subject)
       return {
         subject,
@@ -212,6 +259,7 @@ const make = Effect.gen(function*() {
         action: state === undefined ? "remove-when-asked" : "release"
       }
     })
+    return [...things, ...drafts]
   })
 
   const plan = Effect.gen(function*() {
@@ -225,6 +273,8 @@ const make = Effect.gen(function*() {
 
   const settled = (item: Item, agent: Agent): Reaped => {
     const problems = agent.state._tag === "ending" ? CleanupReport.problems({ releases: agent.state.left ?? [] }) : []
+    // What was judged again and found well was not touched.
+    if (agent.state._tag === "deploying" || agent.state._tag === "running") return skipped(item, status(agent))
     return { item, outcome: isFinal(agent.state) ? "done" : "left", status: status(agent), problems }
   }
 
@@ -274,14 +324,40 @@ const make = Effect.gen(function*() {
       launcher: null
     }
     const releases = [yield* release(session, ref)]
+    const entries = (yield* Effect.forEach(yield* registry.tasks, entriesOf)).flat()
+    for (const { path } of entries.filter(({ id }) => id === item.subject)) {
+      const workspace = Path.dirname(Path.dirname(path))
+      releases.push(yield* release(entry, { entry: path, workspace, homeId: home.id, agentId: item.subject }))
+    }
     if (CleanupReport.leftovers({ releases }).length === 0) {
       releases.push(yield* release(directory, { directory: path, homeId: home.id }))
     }
     return released(item, null, releases)
   })
 
+  const removeDraft = Effect.fnUntraced(function*(item: Item) {
+    const isThere = (yield* staleDrafts(yield* registry.tasks)).includes(item.subject)
+    if (!isThere) return skipped(item, null)
+    const removed = yield* Effect.result(files.removeFile(item.subject))
+    const reaped: Reaped = removed._tag === "Success"
+      ? { item, outcome: "done", status: null, problems: [] }
+      : { item, outcome: "left", status: null, problems: [removed.failure.message] }
+    return reaped
+  })
+
+  /** Writes the entry until the row has not changed meanwhile: nobody looks at the entry of a final row again. */
+  const rewrite = Effect.fnUntraced(function*(agent: Agent) {
+    for (let shown: Agent | undefined = agent; shown !== undefined;) {
+      const written: Agent = shown
+      yield* entry.make(entryRef(written), written)
+      const now = Option.getOrUndefined(yield* registry.agent(written.id))
+      shown = now === undefined || View.entryText(now) === View.entryText(written) ? undefined : now
+    }
+  })
+
   const act = Effect.fnUntraced(
     function*(item: Item, strays: ReadonlySet<string>): Effect.fn.Return<Reaped, RegistryError> {
+      if (item.verdict === "draft") return yield* removeDraft(item)
       const agent = yield* rowOf(item)
       if (item.verdict === "stray") {
         if (agent !== undefined) return skipped(item, status(agent), "it has a row by now")
@@ -298,7 +374,8 @@ const make = Effect.gen(function*() {
         case "release":
           return isFinal(agent.state) ? yield* releaseLeftover(item, agent) : skipped(item, status(agent))
         case "rewrite": {
-          const written = yield* Effect.result(entry.make(entryRef(agent), agent))
+          if (!hasCommitted(agent)) return skipped(item, status(agent))
+          const written = yield* Effect.result(rewrite(agent))
           return written._tag === "Success"
             ? { item, outcome: "done", status: status(agent), problems: [] }
             : { item, outcome: "left", status: status(agent), problems: [written.failure.message] }
@@ -319,6 +396,12 @@ const make = Effect.gen(function*() {
 
   return Reaper.of({ plan, apply })
 })
+
+/** A write takes a moment; one that was not finished by then never will be. */
+const draftAge = Duration.seconds(10)
+
+/** As `Files.replaceFile` and the home name them. */
+const isDraft = (name: string): boolean => /\.[0-9a-f]{12}\.tmp$/.test(name)
 
 const isFinalTag = (tag: State["_tag"]): boolean => tag !== "deploying" && tag !== "running" && tag !== "ending"
 

@@ -33,7 +33,7 @@ import { tailBytes } from "./Readiness.ts"
 import { AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
 import { type Presence, release } from "./Resource.ts"
 import { AgentDirectory } from "./resources/AgentDirectory.ts"
-import { AgentSession, type AgentSessionRef } from "./resources/AgentSession.ts"
+import { AgentSession, type AgentSessionRef, defaultGrace } from "./resources/AgentSession.ts"
 import { TaskEntry, type TaskEntryRef } from "./resources/TaskEntry.ts"
 
 /** What a look at an agent says. */
@@ -372,7 +372,11 @@ export class Settle extends Context.Service<Settle, {
         const ended: Array<Agent> = []
         for (const depth of depths) {
           const level = family.filter((agent) => agent.depth === depth)
-          ended.push(...(yield* Effect.forEach(level, (agent) => finish(agent, options.grace), { concurrency: 8 })))
+          ended.push(
+            ...(yield* Effect.forEach(level, (agent) => finish(agent, options.grace ?? defaultGrace), {
+              concurrency: 8
+            }))
+          )
         }
         return yield* Effect.forEach(ended, awaitDeployer, { concurrency: "unbounded" })
       })

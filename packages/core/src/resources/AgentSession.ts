@@ -61,6 +61,8 @@ export const homeMarker = "SLIPWAY_HOME_ID"
 export const defaultGrace = Duration.seconds(1)
 // What KILL and the proof may take after the grace, and each of three calls of tmux: five seconds in all by default.
 const killReserve = Duration.millis(1000)
+// Who names a grace asks for a stop, and waits for the proof: an agent may have many processes, and the machine much to do.
+const stopReserve = Duration.seconds(4)
 const tmuxLimit = Duration.millis(1000)
 
 type Sight =
@@ -68,6 +70,9 @@ type Sight =
   | { readonly _tag: "Foreign" }
   | { readonly _tag: "Absent" }
   | { readonly _tag: "Unknown"; readonly reason: string }
+
+const timesOf = (ref: AgentSessionRef): readonly [grace: Duration.Duration, reserve: Duration.Duration] =>
+  ref.grace === undefined ? [defaultGrace, killReserve] : [ref.grace, stopReserve]
 
 const absent: Sight = { _tag: "Absent" }
 
@@ -161,7 +166,7 @@ export class AgentSession extends Context.Service<
           // After a restart of the machine the recorded launcher is somebody else.
           ...(ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher])
         ]
-        const grace = ref.grace ?? defaultGrace
+        const [grace, reserve] = timesOf(ref)
         const ended = yield* processes.terminate({
           agentId: ref.agentId,
           homeId: ref.homeId,
@@ -169,7 +174,7 @@ export class AgentSession extends Context.Service<
           spare: launchers,
           exclude: sight._tag === "Ours" ? [sight.session.serverPid] : [],
           grace,
-          limit: Duration.sum(grace, killReserve)
+          limit: Duration.sum(grace, reserve)
         })
         if (sight._tag === "Ours") {
           const kill = server.killSession(Target.id(sight.session.id, sight.session.serverPid))

@@ -1,0 +1,254 @@
+/**
+ * A home, a project and a tmux socket for one crash, and an audit of them that looks at the machine itself: the registry's
+ * file, tmux, /proc and the directories, through none of the code that is being judged.
+ */
+import { spawnSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Os from "node:os"
+import * as Path from "node:path"
+import { DatabaseSync } from "node:sqlite"
+
+export interface World {
+  readonly root: string
+  readonly home: string
+  readonly project: string
+  readonly socket: string
+}
+
+export const worldAt = (root: string): World => {
+  const home = Path.join(root, "home")
+  return { root, home, project: Path.join(root, "project"), socket: Path.join(home, "tmux.sock") }
+}
+
+const open = new Set<World>()
+
+export const make = (): World => {
+  const world = worldAt(Fs.mkdtempSync(Path.join(Os.tmpdir(), "slipway-crash-")))
+  open.add(world)
+  Fs.mkdirSync(world.project)
+  return world
+}
+
+/** Ends and removes all of a world, by pid. */
+export const remove = (world: World): void => {
+  spawnSync("tmux", ["-S", world.socket, "kill-server"], { stdio: "ignore" })
+  // A program that hung goes on when its tracer is killed.
+  const programs = pids().filter((pid) => (read(`/proc/${pid}/cmdline`) ?? "").split("\0").includes(world.root))
+  for (const pid of [...members(world).map(({ pid }) => pid), ...clients(world), ...programs]) {
+    try {
+      process.kill(pid, "SIGKILL")
+    } catch {
+      // It ended by itself.
+    }
+  }
+  Fs.rmSync(world.root, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 })
+  open.delete(world)
+}
+
+/** For a sweep that is cut short. */
+export const removeAll = (): void => open.forEach(remove)
+
+/** The caller of everything that is deployed here, with an ordinary environment, whatever runs the sweep. */
+export const caller = (world: World) => ({
+  environment: { PATH: process.env["PATH"], HOME: world.root, LANG: "C.UTF-8" },
+  cwd: world.project,
+  umask: 0o022,
+  isRoot: process.getuid?.() === 0
+})
+
+const read = (path: string): string | undefined => {
+  try {
+    return Fs.readFileSync(path, "utf8")
+  } catch {
+    return undefined
+  }
+}
+
+const list = (path: string): ReadonlyArray<string> => {
+  try {
+    return Fs.readdirSync(path)
+  } catch {
+    return []
+  }
+}
+
+const homeIdOf = (world: World): string | undefined => {
+  const text = read(Path.join(world.home, "home.json"))
+  return text === undefined ? undefined : /"homeId":"([0-9a-f]+)"/.exec(text)?.[1]
+}
+
+const pids = (): ReadonlyArray<number> =>
+  list("/proc").filter((name) => /^\d+$/.test(name)).map(Number).filter((pid) => pid !== process.pid)
+
+const statOf = (pid: number): ReadonlyArray<string> => {
+  const stat = read(`/proc/${pid}/stat`) ?? ""
+  return stat.slice(stat.lastIndexOf(")") + 2).split(" ")
+}
+
+const isDead = (pid: number): boolean => {
+  const [state = ""] = statOf(pid)
+  return state === "" || state === "Z" || state === "X"
+}
+
+const cwdOf = (pid: number): string => {
+  try {
+    return Fs.readlinkSync(`/proc/${pid}/cwd`)
+  } catch {
+    return ""
+  }
+}
+
+interface Process {
+  readonly pid: number
+  readonly agentId: string
+}
+
+/** Living processes that bear the home's id, or work in the world's directories. */
+const members = (world: World): ReadonlyArray<Process> => {
+  const mark = `SLIPWAY_HOME_ID=${homeIdOf(world) ?? "none"}`
+  return pids().flatMap((pid) => {
+    const environ = (read(`/proc/${pid}/environ`) ?? "").split("\0")
+    const isOurs = environ.includes(mark) || cwdOf(pid).startsWith(`${world.root}/`)
+    const agentId = environ.find((line) => line.startsWith("SLIPWAY_AGENT_ID="))?.slice("SLIPWAY_AGENT_ID=".length)
+    return isOurs && !isDead(pid) ? [{ pid, agentId: agentId ?? "nobody" }] : []
+  })
+}
+
+/** The living processes that bear an agent's id. */
+export const pidsOf = (world: World, agentId: string): ReadonlyArray<number> =>
+  members(world).filter((member) => member.agentId === agentId).map(({ pid }) => pid)
+
+/** Programs other than the tmux server that still have the world's socket in their arguments. */
+const clients = (world: World): ReadonlyArray<number> =>
+  pids().filter((pid) => {
+    const words = (read(`/proc/${pid}/comm`) ?? "").startsWith("tmux")
+      ? (read(`/proc/${pid}/cmdline`) ?? "").split("\0")
+      : []
+    return words.includes(world.socket) && !isDead(pid) && statOf(pid)[3] !== String(pid)
+  })
+
+const sessionsOf = (world: World): ReadonlyArray<string> => {
+  const answer = spawnSync("tmux", ["-S", world.socket, "list-sessions", "-F", "#{session_name}"], {
+    encoding: "utf8",
+    timeout: 5000
+  })
+  if (answer.error !== undefined) return [`tmux does not answer: ${answer.error.message}`]
+  return answer.status === 0 ? answer.stdout.split("\n").filter((line) => line !== "") : []
+}
+
+interface Row {
+  readonly id: string
+  readonly status: string
+  readonly holdsSlot: boolean
+}
+
+const rowsOf = (world: World): ReadonlyArray<Row> => {
+  const path = Path.join(world.home, "registry.db")
+  if (!Fs.existsSync(path) || Fs.statSync(path).size === 0) return []
+  const db = new DatabaseSync(path, { readOnly: true, timeout: 5000 })
+  try {
+    return db.prepare("SELECT id, status, holds_slot FROM agents").all().map((row) => ({
+      id: String(row["id"]),
+      status: String(row["status"]),
+      holdsSlot: row["holds_slot"] === 1
+    }))
+  } finally {
+    db.close()
+  }
+}
+
+interface Named {
+  readonly id: string
+  readonly path: string
+}
+
+const entriesOf = (world: World): ReadonlyArray<Named> => {
+  const workspaces = Path.join(world.project, ".slipway")
+  return list(workspaces).flatMap((task) => {
+    const agents = Path.join(workspaces, task, "agents")
+    return list(agents).filter((name) => name.endsWith(".json")).map((name) => ({
+      id: name.slice(0, -".json".length),
+      path: Path.join(agents, name)
+    }))
+  })
+}
+
+const draftsBelow = (directory: string): ReadonlyArray<string> =>
+  Fs.existsSync(directory)
+    ? Fs.readdirSync(directory, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".tmp"))
+    : []
+
+/** Makes drafts look as if they had been there for long: the reaper leaves those alone that a writer may be at. */
+export const ageDrafts = (world: World): void => {
+  for (const directory of [world.home, world.project]) {
+    for (const draft of draftsBelow(directory)) Fs.utimesSync(Path.join(directory, draft), 0, 0)
+  }
+}
+
+/** What is true of one agent: all of it is there, it ended and what stays of it agrees, or nothing of it is there. */
+export type Condition = "whole" | "ended" | "gone"
+
+export interface Audit {
+  readonly agents: ReadonlyMap<string, Condition>
+  /** What must not be; empty when all is well. */
+  readonly faults: ReadonlyArray<string>
+}
+
+const ownFiles = ["prompt.md", "launcher", "stdout.log", "stderr.log", "run.state"]
+const final = new Set(["exited", "stopped", "lost"])
+
+/** Looks once. */
+export const audit = (world: World): Audit => {
+  const rows = new Map(rowsOf(world).map((row) => [row.id, row]))
+  const sessions = sessionsOf(world)
+  const processes = members(world)
+  const directories = list(Path.join(world.home, "agents"))
+  const entries = entriesOf(world)
+  const ids = new Set([
+    ...rows.keys(),
+    ...sessions.map((name) => name.replace(/^agent_/, "")),
+    ...processes.map(({ agentId }) => agentId),
+    ...directories,
+    ...entries.map(({ id }) => id)
+  ])
+  const faults: Array<string> = []
+  const agents = new Map<string, Condition>()
+  for (const id of ids) {
+    const row = rows.get(id)
+    const own = processes.filter(({ agentId }) => agentId === id)
+    const entry = entries.find((entry) => entry.id === id)
+    const text = entry === undefined ? undefined : read(entry.path)
+    const shown = text === undefined ? undefined : /"status": "([a-z-]+)"/.exec(text)?.[1]
+    const files = list(Path.join(world.home, "agents", id))
+    const sight = `row ${row?.status ?? "none"}, ${
+      sessions.filter((name) => name === `agent_${id}`).length
+    } sessions, ` +
+      `${own.length} processes, directory ${directories.includes(id) ? files.join(" ") : "none"}, entry ${
+        shown ?? "none"
+      }`
+    const runs = sessions.includes(`agent_${id}`) || own.length > 0
+    const isWhole = row?.status === "running" && sessions.includes(`agent_${id}`) && own.length >= 2 &&
+      ownFiles.every((name) => files.includes(name)) && shown === "running"
+    const isEnded = row !== undefined && final.has(row.status) && !row.holdsSlot && !runs && directories.includes(id) &&
+      shown === row.status
+    const isGone = (row === undefined || row.status === "rolled-back" && !row.holdsSlot) && !runs &&
+      !directories.includes(id) && entry === undefined
+    if (isWhole) agents.set(id, "whole")
+    else if (isEnded) agents.set(id, "ended")
+    else if (isGone) agents.set(id, "gone")
+    else faults.push(`${id}: ${sight}`)
+  }
+  for (const draft of [...draftsBelow(world.home), ...draftsBelow(world.project)]) faults.push(`draft ${draft}`)
+  for (const pid of clients(world)) faults.push(`process ${pid} still talks to tmux`)
+  return { agents, faults }
+}
+
+/** Looks until all is well, for at most so long: what a killed deployer had begun may take a moment to end by itself. */
+export const settledAudit = async (world: World, withinMillis = 4000): Promise<Audit> => {
+  const until = Date.now() + withinMillis
+  while (true) {
+    const seen = audit(world)
+    if (seen.faults.length === 0 || Date.now() > until) return seen
+    await new Promise((resolve) => setTimeout(resolve, 50))
+  }
+}
