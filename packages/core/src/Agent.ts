@@ -83,11 +83,22 @@ export const Final = Schema.TaggedUnion({
 })
 export type Final = typeof Final.Type
 
+/**
+ * Who carries an ending out, and until when on the boot clock. Whoever only looks leaves it to them as long as they live: a
+ * stop may have given the agent time to save its work.
+ */
+export const Carrier = Schema.Struct({ host: HostIdentity, holder: ProcessIdentity, until: Schema.Finite })
+export type Carrier = typeof Carrier.Type
+
 export const State = Schema.Union([
   Schema.TaggedStruct("deploying", {}),
   Schema.TaggedStruct("running", {}),
   /** `left` is null until the releases have answered; what they could not release stays in it. */
-  Schema.TaggedStruct("ending", { as: Final, left: Schema.NullOr(Schema.Array(ReleaseRecord)) }),
+  Schema.TaggedStruct("ending", {
+    as: Final,
+    left: Schema.NullOr(Schema.Array(ReleaseRecord)),
+    carrier: Schema.optionalKey(Carrier)
+  }),
   Final
 ])
 export type State = typeof State.Type
@@ -242,11 +253,19 @@ export const commit = (
  * Claims the ending. The first claim decides how the story ends; later ones, and claims on what has ended, change
  * nothing. `expected` names the state that the claim was decided on, so that it can't hit a row that moved meanwhile.
  */
-export const beginEnding = (agent: Agent, as: Final, expected?: State["_tag"]): Transition => {
+export const beginEnding = (
+  agent: Agent,
+  as: Final,
+  options: { readonly expected?: State["_tag"] | undefined; readonly carrier?: Carrier | undefined } = {}
+): Transition => {
+  const { carrier, expected } = options
   if (expected !== undefined && agent.state._tag !== expected) return refuse(agent, "ending")
   return isFinal(agent.state) || agent.state._tag === "ending"
     ? Result.succeed(agent)
-    : Result.succeed({ ...agent, state: { _tag: "ending", as, left: null } })
+    : Result.succeed({
+      ...agent,
+      state: { _tag: "ending", as, left: null, ...(carrier === undefined ? {} : { carrier }) }
+    })
 }
 
 /** What is known when the releases of an ending have answered. */
@@ -270,7 +289,7 @@ export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
   const { as, left: before } = agent.state
   const over = facts.left.length === 0 && facts.deployer === "gone"
   const left = facts.left.length === 0 && facts.deployer === "at-work" ? null : facts.left
-  const isSame = !over && sameLeft(before, left) && agent.endedAt !== null
+  const isSame = !over && sameLeft(before, left) && agent.endedAt !== null && agent.state.carrier === undefined
   if (isSame) return Result.succeed(agent)
   return Result.succeed({
     ...agent,
@@ -279,7 +298,7 @@ export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
     lease: facts.deployer === "gone" ? null : agent.lease,
     key: as._tag === "rolled-back" && facts.left.length === 0 && facts.deployer !== "at-work" ? null : agent.key,
     endedAt: agent.endedAt ?? facts.at,
-    state: over ? as : { ...agent.state, left }
+    state: over ? as : { _tag: "ending", as, left }
   })
 }
 

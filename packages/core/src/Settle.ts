@@ -4,7 +4,8 @@
  * `judge` only looks. What it can't tell stays as it is. An end that it finds, and every stop, is first claimed in the
  * registry (`ending`, the durable intent) and only then carried out by the resources' own releases; what could not be released
  * stays in the row and is tried again by the next settle. Two at once do no harm: the claim is decided once, and
- * releases may be run any number of times.
+ * releases may be run any number of times. An ending that a living process carries out is left to it by whoever only
+ * looks: a stop may have given the agent time to save its work.
  *
  * A stop takes an agent's active descendants with it, children first. An agent that ended by itself does not: its
  * children have rows of their own and go on.
@@ -15,6 +16,7 @@ import {
   type Agent,
   type AgentId,
   beginEnding,
+  type Carrier,
   type Final,
   finishEnding,
   hasCommitted,
@@ -59,6 +61,10 @@ export const sessionRef = (agent: Agent, grace?: Duration.Duration): AgentSessio
 })
 
 export const entryRef = (agent: Agent): TaskEntryRef => ({ ...agent.plan, agentId: agent.id })
+
+/** What the releases of an ending may take beside the grace, all in all, and how many generations of agents it may wait for. */
+const releasesLimit = Duration.seconds(60)
+const generations = 5
 
 /** The last lines of an agent's output that are looked at for its final result. */
 const resultBytes = 64 * 1024
@@ -223,6 +229,21 @@ export class Settle extends Context.Service<Settle, {
           : lost("its launcher was killed and left no exit record")
       })
 
+      /** An ending that a living process carries out is left to it until its time is over. */
+      const judgeEnding = Effect.fnUntraced(function*(carrier: Carrier | undefined): Effect.fn.Return<Verdict> {
+        if (carrier === undefined) return { _tag: "Unfinished" }
+        const standing = yield* Effect.provideService(Lease.judgeHolder(carrier), Host, host)
+        const hasTime = carrier.host.boot === host.identity.boot && (yield* host.bootClock) <= carrier.until
+        return standing._tag !== "dead" && hasTime ? stands : { _tag: "Unfinished" }
+      })
+
+      const carrierFor = (grace: Duration.Duration) =>
+        Effect.map(host.bootClock, (now): Carrier => ({
+          host: host.identity,
+          holder: host.self,
+          until: now + generations * Duration.toSeconds(grace) + Duration.toSeconds(releasesLimit)
+        }))
+
       const judge = Effect.fn("Settle.judge")(function*(
         agent: Agent,
         presence?: Effect.Effect<Presence>
@@ -233,7 +254,7 @@ export class Settle extends Context.Service<Settle, {
           case "running":
             return yield* Effect.catch(judgeRunning(agent, presence), (error) => Effect.succeed(unknown(error.message)))
           case "ending":
-            return { _tag: "Unfinished" }
+            return yield* judgeEnding(agent.state.carrier)
           default:
             return stands
         }
@@ -330,7 +351,9 @@ export class Settle extends Context.Service<Settle, {
 
       const claim = Effect.fnUntraced(function*(agent: Agent, found: Verdict & { readonly _tag: "Ended" }) {
         const at = yield* DateTime.now
-        return yield* registry.transition(agent.id, (row) => beginEnding(row, found.as, found.expected), {
+        const carrier = yield* carrierFor(defaultGrace)
+        const { as, expected } = found
+        return yield* registry.transition(agent.id, (row) => beginEnding(row, as, { expected, carrier }), {
           at,
           detail: found.evidence
         }).pipe(
@@ -363,20 +386,18 @@ export class Settle extends Context.Service<Settle, {
         // What has ended by itself already is told so, and not as stopped.
         yield* settle(found.value)
         const at = yield* DateTime.now
+        const grace = options.grace ?? defaultGrace
+        const carrier = yield* carrierFor(grace)
         const family = yield* registry.transitionFamily(
           id,
-          (agent) => beginEnding(agent, endOf(agent, id, options)),
+          (agent) => beginEnding(agent, endOf(agent, id, options), { carrier }),
           { at, detail: options.reason }
         ).pipe(Effect.catchTag("TransitionRefused", () => Effect.map(reread(found.value), (agent) => [agent])))
         const depths = [...new Set(family.map((agent) => agent.depth))].toSorted((a, b) => b - a)
         const ended: Array<Agent> = []
         for (const depth of depths) {
           const level = family.filter((agent) => agent.depth === depth)
-          ended.push(
-            ...(yield* Effect.forEach(level, (agent) => finish(agent, options.grace ?? defaultGrace), {
-              concurrency: 8
-            }))
-          )
+          ended.push(...(yield* Effect.forEach(level, (agent) => finish(agent, grace), { concurrency: 8 })))
         }
         return yield* Effect.forEach(ended, awaitDeployer, { concurrency: "unbounded" })
       })

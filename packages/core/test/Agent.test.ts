@@ -34,7 +34,7 @@ const apply = (agent: Agent.Agent, step: Step, second: number): Result.Result<Ag
         startedAt: at
       })
     case "begin":
-      return Agent.beginEnding(agent, step.as, step.expected)
+      return Agent.beginEnding(agent, step.as, { expected: step.expected })
     case "finish":
       return Agent.finishEnding(agent, { left: step.left, deployer: step.deployer, at })
     case "rollBack":
@@ -142,7 +142,7 @@ describe("transitions", () => {
   })
 
   it("a claim that names another state than the row's is refused, and tells both", () => {
-    const refused = Agent.beginEnding(up, stopped, "deploying")
+    const refused = Agent.beginEnding(up, stopped, { expected: "deploying" })
     if (Result.isSuccess(refused)) return assert.fail("it was not refused")
     assert.deepInclude(refused.failure, { agentId: up.id, wanted: "ending", found: "running" })
     assert.include(refused.failure.message, up.id)

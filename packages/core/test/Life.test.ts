@@ -51,6 +51,27 @@ describe("stop", () => {
       })
   )
 
+  guarantee(
+    "gives an agent its whole grace to save its work, whoever looks at it meanwhile",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const other = yield* open(world)
+        const script = `trap 'echo >saving; sleep 2; echo saved; exit 0' TERM; echo up; while :; do sleep 0.02; done`
+        const { agent } = yield* slipway.deploy(request(world, script, up))
+        const stopping = yield* Effect.forkChild(slipway.stop([agent.id], { grace: "30 seconds" }))
+        yield* written(Path.join(world.project, "saving"))
+        const [seen] = yield* other.agents({ activeOnly: true })
+        assert.nestedPropertyVal(seen, "state._tag", "ending")
+        assert.deepStrictEqual((yield* other.reapPlan).items, [])
+        const [stopped] = yield* Fiber.join(stopping)
+        assert.nestedPropertyVal(stopped, "state._tag", "stopped")
+        assert.include(stopped?.tail?.stdout ?? "", "saved")
+        isGone(world)
+        return [agent.id]
+      })
+  )
+
   guarantee("ends an agent that ignores TERM when its grace is over", (world) =>
     Effect.gen(function*() {
       const slipway = yield* open(world)
