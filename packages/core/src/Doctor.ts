@@ -94,7 +94,7 @@ const make = Effect.gen(function*() {
       found.push({
         kind: "tmux",
         evidence: version.failure.message,
-        recommendation: "nothing can be deployed until then"
+        recommendation: "nothing can be deployed until that is mended"
       })
     }
     const space = yield* Effect.result(files.space(home.directory))

@@ -115,6 +115,9 @@ const open = Effect.fnUntraced(function*(
   if (info?.kind !== "directory") return yield* unusable("it is not a directory")
   if (info.uid !== (process.getuid?.() ?? info.uid)) return yield* unusable("it belongs to another user")
   if ((info.mode & 0o077) !== 0) yield* orUnusable(files.setMode(directory, 0o700))
+  if (!(yield* files.isWritable(directory))) {
+    return yield* unusable("it can't be written; check its mode, and whether its file system is read-only")
+  }
   const space = yield* orUnusable(files.space(directory))
   if (networkFileSystems.has(space.type)) {
     return yield* unusable("it is on a network file system, where locks and crash safety can't be relied on")

@@ -14,7 +14,7 @@
  * one of another user that descends from nothing of ours. macOS shows no foreign environment, so there the stored
  * identities and what hangs on them is all that is found, and more answers are `Unknown`.
  */
-import { Context, Effect, Layer, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Schema } from "effect"
 import type { ProcessIdentity } from "./Host.ts"
 import { members, type Membership, type MembershipOptions, scan } from "./processes/Membership.ts"
 import * as ProcFs from "./processes/ProcFs.ts"
@@ -59,10 +59,11 @@ export type Bearing =
 
 export class ProcessTree extends Context.Service<ProcessTree, {
   /**
-   * Says whether the process with this pid is the agent's. A process that was only just forked has its mark after a
-   * moment, which is waited for; where no environment can be read, a living process is taken for the agent's.
+   * Says whether the process with this pid is the agent's. A process that was only just forked has its mark after its
+   * exec, which may take a while on a busy machine, and is waited for with patience; where no environment can be read, a
+   * living process is taken for the agent's.
    */
-  readonly identify: (pid: number, agentId: string) => Effect.Effect<Bearing>
+  readonly identify: (pid: number, agentId: string, patience: Duration.Duration) => Effect.Effect<Bearing>
   /** Looks at the process table once. */
   readonly snapshot: Effect.Effect<ProcessSnapshot, ProcessTableUnreadable>
   /** Ends all members of an agent and proves it, or says who lives. */
@@ -71,7 +72,7 @@ export class ProcessTree extends Context.Service<ProcessTree, {
   /** The service over a given operating system; tests hand in one of their own. */
   static readonly make = (system: System): ProcessTree["Service"] =>
     ProcessTree.of({
-      identify: (pid, agentId) => identify(system, pid, agentId),
+      identify: (pid, agentId, patience) => identify(system, pid, agentId, Duration.toMillis(patience)),
       snapshot: snapshot(system),
       terminate: (options) => terminate(system, options)
     })
@@ -85,11 +86,13 @@ export class ProcessTree extends Context.Service<ProcessTree, {
 
 const mostRetries = 10
 
-/** How often a process without the mark is looked at again, five milliseconds apart: tmux answers before the exec. */
-const markRetries = 40
-
-const identify = Effect.fnUntraced(function*(system: System, pid: number, agentId: string): Effect.fn.Return<Bearing> {
-  for (let attempt = 0; attempt < markRetries; attempt++) {
+const identify = Effect.fnUntraced(function*(
+  system: System,
+  pid: number,
+  agentId: string,
+  patienceMillis: number
+): Effect.fn.Return<Bearing> {
+  for (let waited = 0, pause = 1; waited <= patienceMillis; waited += pause, pause = Math.min(pause * 2, 20)) {
     const now = system.stat(pid)
     if (now === "gone" || (now !== "unreadable" && now.zombie)) return { _tag: "Gone" }
     if (now !== "unreadable") {
@@ -97,7 +100,7 @@ const identify = Effect.fnUntraced(function*(system: System, pid: number, agentI
       const marked = environ._tag === "Read" && environ.agentId === agentId
       if (marked || !system.environments) return { _tag: "Ours", identity: { pid, start: now.start } }
     }
-    yield* Effect.sleep("5 millis")
+    yield* Effect.sleep(pause)
   }
   return { _tag: "Stranger" }
 })

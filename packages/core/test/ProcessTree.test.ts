@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Effect, Fiber, Schema } from "effect"
+import { Deferred, Duration, Effect, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -38,6 +38,23 @@ describe("real processes", () => {
       const result = assertDead(yield* tree.terminate({ agentId, roots: [root], ...stubborn }))
       assert.isAtLeast(result.killed, 2)
       assert.deepStrictEqual(yield* membersOf(agentId), [])
+    }))
+
+  it.live("a pid is the agent's only by its mark, which is waited for until its exec", () =>
+    Effect.gen(function*() {
+      const agentId = newAgentId()
+      const later = newAgentId()
+      // Keeps its pid, and changes its mark with an exec, as a session's first process does on a busy machine.
+      const script = `echo ready; sleep 0.5; exec env SLIPWAY_AGENT_ID=${later} sleep 300`
+      const { root } = yield* start({ agentId, script })
+      assert.strictEqual((yield* tree.identify(root.pid, later, Duration.millis(20)))._tag, "Stranger")
+      assert.deepStrictEqual(yield* tree.identify(root.pid, later, Duration.seconds(30)), {
+        _tag: "Ours",
+        identity: root
+      })
+      assert.strictEqual((yield* tree.identify(root.pid, agentId, Duration.millis(20)))._tag, "Stranger")
+      assertDead(yield* tree.terminate({ agentId: later, roots: [root], ...quick }))
+      assert.strictEqual((yield* tree.identify(root.pid, later, Duration.seconds(30)))._tag, "Gone")
     }))
 
   it.live("a stopped child takes its TERM", () =>

@@ -61,6 +61,9 @@ export const homeMarker = "SLIPWAY_HOME_ID"
 export const defaultGrace = Duration.seconds(1)
 // What KILL and the proof may take after the grace, and each of three calls of tmux: five seconds in all by default.
 const killReserve = Duration.millis(1000)
+// tmux answers before the launcher's exec, which a busy machine may put off; a session that was found has had its time.
+const execPatience = Duration.seconds(10)
+const lookPatience = Duration.millis(100)
 // Who names a grace asks for a stop, and waits for the proof: an agent may have many processes, and the machine much to do.
 const stopReserve = Duration.seconds(4)
 const tmuxLimit = Duration.millis(1000)
@@ -122,7 +125,7 @@ export class AgentSession extends Context.Service<
           environment: { ...markers, [agentMarker]: ref.agentId, [homeMarker]: ref.homeId },
           script: Path.join(ref.directory, launcherFile)
         })
-        const pane = yield* processes.identify(session.panePid, ref.agentId)
+        const pane = yield* processes.identify(session.panePid, ref.agentId, execPatience)
         if (pane._tag === "Stranger") {
           return yield* new TmuxCommandFailed({
             operation: "new-session",
@@ -160,7 +163,9 @@ export class AgentSession extends Context.Service<
         }
         const server = tmux.server(ref.socket)
         const sight = yield* ask(server, ref)
-        const pane = sight._tag === "Ours" ? yield* processes.identify(sight.session.panePid, ref.agentId) : undefined
+        const pane = sight._tag === "Ours"
+          ? yield* processes.identify(sight.session.panePid, ref.agentId, lookPatience)
+          : undefined
         const launchers = [
           ...(pane?._tag === "Ours" ? [pane.identity] : []),
           // After a restart of the machine the recorded launcher is somebody else.

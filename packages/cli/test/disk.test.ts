@@ -1,0 +1,63 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect } from "effect"
+import { spawnSync } from "node:child_process"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { type Sandbox, useSandbox } from "./sandbox.ts"
+
+const sandbox = useSandbox()
+
+const mount = (...args: ReadonlyArray<string>): boolean => spawnSync("mount", args).status === 0
+
+/** Whether this user may mount: a disk of a size of its own needs that. */
+const canMount = process.platform === "linux" && process.getuid?.() === 0 && (() => {
+  const directory = Fs.mkdtempSync("/tmp/slipway-mount-")
+  const can = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", directory)
+  if (can) spawnSync("umount", [directory])
+  Fs.rmdirSync(directory)
+  return can
+})()
+
+/** Gives the sandbox's home a disk of its own. */
+const disk = (box: Sandbox, size: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      Fs.mkdirSync(box.home)
+      assert.isTrue(mount("-t", "tmpfs", "-o", `size=${size},mode=0700`, "tmpfs", box.home))
+    }),
+    () =>
+      Effect.sync(() => {
+        spawnSync("tmux", ["-S", Path.join(box.home, "tmux.sock"), "kill-server"])
+        spawnSync("umount", ["-l", box.home])
+      })
+  )
+
+const deploy = ["deploy", "--prompt", "x", "--ready", "none", "--", "sleep", "1000"]
+
+describe.skipIf(!canMount)("a disk", () => {
+  it.live("with too little free space is told with exit code 4 before anything is made", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      yield* disk(box, "50m")
+      const { code, value } = yield* box.json(deploy)
+      assert.deepStrictEqual([code, value.error_tag, value.step], [4, "DiskFull", "preflight"])
+      assert.deepStrictEqual(box.directories(), [])
+      assert.deepStrictEqual(box.rows(), [])
+    }))
+
+  it.live("that can't be written is told with exit code 4, and the registry stays as it is", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      yield* disk(box, "300m")
+      assert.strictEqual((yield* box.json(["task", "list"])).code, 0)
+      const registry = Path.join(box.home, "registry.db")
+      const before = Fs.readFileSync(registry)
+      assert.isTrue(mount("-o", "remount,ro", box.home))
+      const { code, value } = yield* box.json(deploy)
+      assert.strictEqual(code, 4, JSON.stringify(value))
+      assert.isFalse(value.success)
+      assert.include(value.error, "read-only")
+      assert.isTrue(Fs.readFileSync(registry).equals(before))
+      assert.deepStrictEqual(box.directories(), [])
+    }))
+})
