@@ -240,10 +240,7 @@ const make = Effect.gen(function*() {
       if (members.some((member) => member.pid === pid)) note(agentId, `process ${pid}`)
     }
     const isGoneFor = (id: string) => !states.has(id) || states.get(id) === "rolled-back"
-    // A name that is no agent's is not of our making; the doctor tells of it.
-    for (const name of directories.filter(Schema.is(AgentId))) {
-      if (isGoneFor(name)) note(name, `directory ${Path.join(home.agents, name)}`)
-    }
+    for (const name of directories) if (isGoneFor(name)) note(name, `directory ${Path.join(home.agents, name)}`)
     for (const { id, path } of entries.flat()) if (isGoneFor(id)) note(id, `task entry ${path}`)
     const drafts = (yield* staleDrafts(tasks)).map((path): Item => ({
       subject: path,

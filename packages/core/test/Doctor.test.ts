@@ -309,7 +309,7 @@ describe("a finding comes with what it names, and goes with what it recommends",
       })
       yield* isHealthy(slipway)
       missing = true
-      yield* finds(slipway, "tmux", ["tmux"], "until then")
+      yield* finds(slipway, "tmux", ["tmux"], "until that is mended")
       missing = false
       yield* isHealthy(slipway)
     }))
