@@ -227,7 +227,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
 
   /** Fails when somebody else has ended this deployment; a registry that can't be read now says nothing. */
   const stillOurs = (agentId: Agent.AgentId): Effect.Effect<void, DeploymentEnded> =>
-    Effect.flatMap(Effect.option(registry.agent(agentId)), (read) => {
+    Effect.flatMap(Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)), (read) => {
       const row = Option.flatten(read)
       return Option.isNone(row) || row.value.state._tag === "deploying"
         ? Effect.void
@@ -369,6 +369,9 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
 
   return Deployer.of({ deploy, deployScoped })
 })
+
+/** How long the registry may take to say whether a deployment goes on; it is asked where no step's limit holds, too. */
+const lookLimit = Duration.seconds(5)
 
 /** How often a deployment that waits for its agent looks whether somebody ended it. */
 const takeoverInterval = Duration.millis(100)
