@@ -8,14 +8,14 @@
 import { Tmux } from "@slipway/tmux"
 import { Context, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, hasCommitted, isFinal } from "./Agent.ts"
+import { AgentId, hasCommitted, isFinal } from "./Agent.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 import { requiredBytes } from "./Preflight.ts"
 import { type Item, Reaper } from "./Reaper.ts"
 import { Registry, type RegistryError, type ReleaseTotal } from "./Registry.ts"
 import type { ReleaseOutcome } from "./Resource.ts"
-import * as View from "./View.ts"
+import { isCurrent } from "./resources/TaskEntry.ts"
 
 export interface Finding {
   readonly kind: string
@@ -67,18 +67,12 @@ const make = Effect.gen(function*() {
       recommendation: recommendations[verdict]
     })))
 
-  const isStale = (agent: Agent) =>
-    files.readText(agent.plan.entry).pipe(
-      Effect.map((text) => text !== View.entryText(agent)),
-      Effect.orElseSucceed(() => true)
-    )
-
   // The reaper looks at the entries of running agents; these are of agents that have ended.
   const entries = Effect.gen(function*() {
     const ended = (yield* registry.agents({})).filter((agent) =>
       isFinal(agent.state) && agent.state._tag !== "rolled-back" && hasCommitted(agent)
     )
-    const stale = yield* Effect.filter(ended, isStale)
+    const stale = yield* Effect.filter(ended, (agent) => Effect.map(isCurrent(files, agent), (current) => !current))
     return stale.map((agent): Finding => ({
       kind: "stale-entry",
       evidence: `${agent.plan.entry} is not what the row of ${agent.id} says`,

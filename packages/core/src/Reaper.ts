@@ -11,18 +11,19 @@
  */
 import { Tmux } from "@slipway/tmux"
 import type { Session } from "@slipway/tmux"
-import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
+import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Result, Schema } from "effect"
 import * as Path from "node:path"
 import { type Agent, AgentId, hasCommitted, isFinal, sessionName, type State, status } from "./Agent.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
-import { type ProcessSnapshot, ProcessTree } from "./ProcessTree.ts"
+import { Host } from "./Host.ts"
+import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "./ProcessTree.ts"
 import { Registry, type RegistryError } from "./Registry.ts"
 import { type Presence, release, type ReleaseRecord } from "./Resource.ts"
 import { AgentDirectory } from "./resources/AgentDirectory.ts"
-import { agentMarker, AgentSession, homeMarker } from "./resources/AgentSession.ts"
-import { TaskEntry } from "./resources/TaskEntry.ts"
+import { agentMarker, AgentSession, homeMarker, presenceIn } from "./resources/AgentSession.ts"
+import { isCurrent, TaskEntry } from "./resources/TaskEntry.ts"
 import { entryRef, sessionRef, Settle, type Verdict } from "./Settle.ts"
 import type { Task } from "./Task.ts"
 import * as View from "./View.ts"
@@ -100,7 +101,7 @@ interface Sightings {
   readonly sessions: (
     socket: string
   ) => ReadonlyArray<{ readonly session: Session; readonly agentId: string }> | undefined
-  readonly processes: ProcessSnapshot | undefined
+  readonly processes: Result.Result<ProcessSnapshot, ProcessTableUnreadable>
 }
 
 export class Reaper extends Context.Service<Reaper, {
@@ -115,6 +116,7 @@ export class Reaper extends Context.Service<Reaper, {
 const make = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
+  const host = yield* Host
   const processes = yield* ProcessTree
   const registry = yield* Registry
   const settle = yield* Settle
@@ -140,30 +142,20 @@ const make = Effect.gen(function*() {
     const sockets = [...new Set([home.socket, ...active.map((agent) => agent.plan.socket)])]
     const listings = new Map<string, Effect.Success<ReturnType<typeof sessionsOn>>>()
     for (const socket of sockets) listings.set(socket, yield* sessionsOn(socket))
-    const snapshot = yield* Effect.option(processes.snapshot)
+    const snapshot = yield* Effect.result(processes.snapshot)
     return {
       sessions: (socket) => Option.getOrUndefined(listings.get(socket) ?? Option.none()),
-      processes: Option.getOrUndefined(snapshot)
+      processes: snapshot
     }
   })
 
   /** What `AgentSession.probe` answers, from one look for all agents. */
   const presenceOf = (agent: Agent, sightings: Sightings): Presence => {
     const sessions = sightings.sessions(agent.plan.socket)
-    if (sessions?.some(({ agentId }) => agentId === agent.id) === true) return { _tag: "Present" }
-    if (sightings.processes === undefined) return { _tag: "Unknown", reason: "the process table can't be read" }
-    const ref = sessionRef(agent)
-    const found = sightings.processes.members({
-      agentId: agent.id,
-      homeId: home.id,
-      roots: ref.launcher === null ? [] : [ref.launcher]
-    })
-    if (found.members.length > 0) return { _tag: "Present" }
-    if (sessions === undefined) return { _tag: "Unknown", reason: "tmux does not answer" }
-    if (found.unreadable > 0) return { _tag: "Unknown", reason: "a process that may belong to it can't be read" }
-    return sightings.processes.complete
-      ? { _tag: "Absent" }
-      : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
+    const sight: Presence = sessions === undefined
+      ? { _tag: "Unknown", reason: "tmux does not answer" }
+      : { _tag: sessions.some(({ agentId }) => agentId === agent.id) ? "Present" : "Absent" }
+    return presenceIn(sessionRef(agent), host.identity, sight, sightings.processes)
   }
 
   const planActive = Effect.fnUntraced(function*(agent: Agent, sightings: Sightings) {
@@ -179,18 +171,10 @@ const make = Effect.gen(function*() {
     const sessions = sightings.sessions(agent.plan.socket)
     const isGone = agent.state._tag === "running" && sessions?.every(({ agentId }) => agentId !== agent.id) === true
     if (isGone) return [describe(agent, "session-gone", "its launcher lives and tmux has no session of it", "none")]
-    return (yield* isStale(agent))
+    return agent.state._tag === "running" && !(yield* isCurrent(files, agent))
       ? [describe(agent, "stale-entry", `${agent.plan.entry} is not what the row says`, "rewrite")]
       : []
   })
-
-  const isStale = (agent: Agent) =>
-    agent.state._tag === "running"
-      ? files.readText(agent.plan.entry).pipe(
-        Effect.map((text) => text !== View.entryText(agent)),
-        Effect.orElseSucceed(() => true)
-      )
-      : Effect.succeed(false)
 
   const listed = (path: string) => Effect.orElseSucceed(files.list(path), () => [])
 
@@ -234,9 +218,10 @@ const make = Effect.gen(function*() {
     for (const { agentId, session } of sightings.sessions(home.socket) ?? []) {
       if (isOver(agentId)) note(agentId, `session ${session.name}`)
     }
-    for (const { agentId, homeId, pid } of sightings.processes?.bearers ?? []) {
+    const seen = Option.getOrUndefined(Result.getSuccess(sightings.processes))
+    for (const { agentId, homeId, pid } of seen?.bearers ?? []) {
       const isOurs = homeId === home.id && isOver(agentId)
-      const members = isOurs ? sightings.processes?.members({ agentId, homeId, roots: [] }).members ?? [] : []
+      const members = isOurs ? seen?.members({ agentId, homeId, roots: [] }).members ?? [] : []
       if (members.some((member) => member.pid === pid)) note(agentId, `process ${pid}`)
     }
     const isGoneFor = (id: string) => !states.has(id) || states.get(id) === "rolled-back"
@@ -300,12 +285,7 @@ const make = Effect.gen(function*() {
 
   /** What is left of an agent whose row is final. */
   const releaseLeftover = Effect.fnUntraced(function*(item: Item, agent: Agent) {
-    const releases = [yield* release(session, sessionRef(agent))]
-    if (agent.state._tag === "rolled-back") {
-      releases.push(yield* release(entry, entryRef(agent)))
-      // Files go last: while a process may live, the directory says what it is.
-      if (CleanupReport.leftovers({ releases }).length === 0) releases.push(yield* release(directory, agent.plan))
-    }
+    const { releases } = yield* settle.release(agent)
     return released(item, status(agent), releases)
   })
 

@@ -93,6 +93,8 @@ export class Settle extends Context.Service<Settle, {
     id: AgentId,
     options: StopOptions
   ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError>
+  /** Releases what may be left of an agent whose row is final; the row stays as it is. */
+  readonly release: (agent: Agent) => Effect.Effect<CleanupReport.CleanupReport>
 }>()("@slipway/core/Settle") {
   static readonly layer = Layer.effect(
     Settle,
@@ -266,21 +268,29 @@ export class Settle extends Context.Service<Settle, {
         return standing._tag === "dead" ? "gone" : standing._tag === "expired" ? "expired" : "at-work"
       })
 
+      // Files go last: while a process may live, the directory says what it is.
+      const releaseFiles = Effect.fnUntraced(function*(agent: Agent, before: CleanupReport.CleanupReport) {
+        const report = CleanupReport.add(before, yield* release(entry, entryRef(agent)))
+        return CleanupReport.leftovers(report).length > 0
+          ? report
+          : CleanupReport.add(report, yield* release(directory, agent.plan))
+      })
+
+      const releaseSession = (agent: Agent, grace?: Duration.Duration) =>
+        Effect.map(
+          release(session, sessionRef(agent, grace)),
+          (record) => CleanupReport.add(CleanupReport.empty, record)
+        )
+
       /** Carries out an ending that has been claimed; answers with the row after it. */
       const carryOut = Effect.fn("Settle.finish")(function*(agent: Agent, grace?: Duration.Duration) {
         if (agent.state._tag !== "ending") return agent
         const rolledBack = agent.state.as._tag === "rolled-back"
         const deployer = yield* deployerOf(agent)
-        let report = CleanupReport.add(CleanupReport.empty, yield* release(session, sessionRef(agent, grace)))
+        let report = yield* releaseSession(agent, grace)
         const kept = yield* tails(agent)
         const told = yield* summaryOf(agent)
-        if (rolledBack) {
-          report = CleanupReport.add(report, yield* release(entry, entryRef(agent)))
-          // Files go last: while a process may live, the directory says what it is.
-          if (CleanupReport.leftovers(report).length === 0) {
-            report = CleanupReport.add(report, yield* release(directory, agent.plan))
-          }
-        }
+        if (rolledBack) report = yield* releaseFiles(agent, report)
         const left = CleanupReport.leftovers(report)
         const at = yield* DateTime.now
         const facts = { left, deployer, at, tail: agent.tail ?? kept, summary: agent.summary ?? told } as const
@@ -414,7 +424,12 @@ export class Settle extends Context.Service<Settle, {
 
       const abandon = (token: string) => Effect.sync(() => void abandoned.add(token))
 
-      return Settle.of({ judge, settle, settleAll, stop, abandon })
+      const releaseLeft = Effect.fn("Settle.release")(function*(agent: Agent) {
+        const report = yield* releaseSession(agent)
+        return agent.state._tag === "rolled-back" ? yield* releaseFiles(agent, report) : report
+      })
+
+      return Settle.of({ judge, settle, settleAll, stop, abandon, release: releaseLeft })
     })
   )
 }

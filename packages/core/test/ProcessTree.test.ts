@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Deferred, Duration, Effect, Fiber, Schema } from "effect"
+import { Duration, Effect, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -505,25 +505,6 @@ describe("an operating system in memory", () => {
       assert.strictEqual((yield* blind({}))._tag, "Unknown")
       const result = yield* blind({ 100: { start: "10" }, 101: { start: "11", ppid: 100 } })
       assert.strictEqual(assertDead(result).signalled, 2)
-    }))
-
-  it.effect("the exit record wakes the wait before its pause is over", () =>
-    Effect.gen(function*() {
-      const fake = fakeSystem({ 100: { start: "10", environ: bearing("a"), onSignal: alive } })
-      const record = yield* Deferred.make<void>()
-      const fiber = yield* Effect.forkChild(
-        fake.tree.terminate({ agentId: "a", roots: [], onExitRecord: Deferred.await(record), ...quick })
-      )
-      yield* TestClock.adjust("1 second")
-      const looks = fake.calls.table
-      fake.rows.delete(100)
-      yield* Deferred.succeed(record, undefined)
-      yield* Effect.yieldNow
-      yield* Effect.yieldNow
-      yield* TestClock.adjust(0)
-      assert.isAbove(fake.calls.table, looks)
-      yield* TestClock.adjust("1 second")
-      assertDead(yield* Fiber.join(fiber))
     }))
 
   it.effect("it can be interrupted between its rounds", () =>

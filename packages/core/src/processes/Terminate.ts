@@ -11,7 +11,7 @@
  * synchronous from look to signal; between rounds the fiber sleeps and can be interrupted, which leaves the agent as it
  * then is. Past its limit it takes one more look and answers. It never fails.
  */
-import { Clock, Deferred, Duration, Effect, Schema, type Scope } from "effect"
+import { Clock, Duration, Effect, Schema } from "effect"
 import { ProcessIdentity } from "../Host.ts"
 import { type Entry, keyOf, type Member, type MembershipOptions, resolve, type Resolved, scan } from "./Membership.ts"
 import type { System } from "./System.ts"
@@ -35,8 +35,6 @@ export interface TerminateOptions extends MembershipOptions {
   readonly grace: Duration.Input
   /** The bound of the whole call; the last part of it (a second, at most half) belongs to KILL whatever the grace is. */
   readonly limit: Duration.Input
-  /** Resolves when the exit record appears, which wakes the wait early. */
-  readonly onExitRecord?: Effect.Effect<unknown> | undefined
 }
 
 /**
@@ -179,7 +177,7 @@ const hunt = (system: System, options: TerminateOptions) => {
 
 /** Ends all members of an agent; the contract stands in `ProcessTree`. */
 export const terminate = Effect.fn("ProcessTree.terminate")(
-  function*(system: System, options: TerminateOptions): Effect.fn.Return<TerminateResult, never, Scope.Scope> {
+  function*(system: System, options: TerminateOptions): Effect.fn.Return<TerminateResult> {
     const prey = hunt(system, options)
     const { first, longest } = pauses(system)
     const begin = yield* Clock.monotonicTimeNanos
@@ -189,23 +187,11 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
     const graceEnds = Math.min(Duration.toMillis(options.grace), limit - reserve)
     const spareEnds = Math.min(graceEnds + spareMillis, limit - reserve / 2)
 
-    const recorded = yield* Deferred.make<void>()
-    if (options.onExitRecord !== undefined) {
-      yield* options.onExitRecord.pipe(
-        Effect.andThen(Deferred.succeed(recorded, undefined)),
-        Effect.ignoreCause,
-        Effect.forkScoped
-      )
-    }
     let pause = first
     const rest = Effect.suspend(() => {
       const sleep = Effect.sleep(pause)
       pause = Math.min(pause * 2, longest)
-      if (Deferred.isDoneUnsafe(recorded)) return sleep
-      return Effect.raceFirst(
-        sleep,
-        Effect.tap(Deferred.await(recorded), () => Effect.sync(() => void (pause = first)))
-      )
+      return sleep
     })
 
     let clean = 0
@@ -251,6 +237,5 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
         yield* rest
       }
     }
-  },
-  Effect.scoped
+  }
 )

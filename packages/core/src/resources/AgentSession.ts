@@ -12,14 +12,14 @@
  */
 import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
 import type { Session, TmuxServer } from "@slipway/tmux"
-import { Context, Duration, Effect, Layer, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Result, Schema } from "effect"
 import * as Path from "node:path"
 import type { AgentId, Plan, Running } from "../Agent.ts"
 import { checkOwned, Files } from "../Files.ts"
 import { Home } from "../Home.ts"
 import { Host, type HostIdentity, type ProcessIdentity, sameHost } from "../Host.ts"
 import { launcherFile } from "../Launcher.ts"
-import { ProcessTree } from "../ProcessTree.ts"
+import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../ProcessTree.ts"
 import {
   AlreadyGone,
   bounded,
@@ -84,6 +84,31 @@ const reachOf = (then: HostIdentity | null, now: HostIdentity): "here" | "earlie
   if (then === null || sameHost(then, now)) return "here"
   if (then.machine !== now.machine) return "elsewhere"
   return then.boot === now.boot ? "elsewhere" : "earlier-boot"
+}
+
+/** Whether an agent is there, from what tmux said of its session and from one look at the process table. */
+export const presenceIn = (
+  ref: AgentSessionRef,
+  here: HostIdentity,
+  sight: Presence,
+  looked: Result.Result<ProcessSnapshot, ProcessTableUnreadable>
+): Presence => {
+  if (sight._tag === "Present") return sight
+  const reach = reachOf(ref.host, here)
+  if (reach === "elsewhere") return { _tag: "Unknown", reason: "it runs on another machine or pid namespace" }
+  if (Result.isFailure(looked)) return { _tag: "Unknown", reason: looked.failure.message }
+  const found = looked.success.members({
+    agentId: ref.agentId,
+    homeId: ref.homeId,
+    // After a restart of the machine the recorded launcher is somebody else.
+    roots: ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher]
+  })
+  if (found.members.length > 0) return { _tag: "Present" }
+  if (sight._tag === "Unknown") return sight
+  if (found.unreadable > 0) return { _tag: "Unknown", reason: "a process that may belong to it can't be read" }
+  return looked.success.complete
+    ? { _tag: "Absent" }
+    : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
 }
 
 export class AgentSession extends Context.Service<
@@ -201,21 +226,8 @@ export class AgentSession extends Context.Service<
       const probe = Effect.fn("AgentSession.probe")(function*(ref: AgentSessionRef): Effect.fn.Return<Presence> {
         const sight = yield* ask(tmux.server(ref.socket), ref)
         if (sight._tag === "Ours") return { _tag: "Present" }
-        const reach = reachOf(ref.host, host.identity)
-        if (reach === "elsewhere") return { _tag: "Unknown", reason: "it runs on another machine or pid namespace" }
-        const snapshot = yield* Effect.result(processes.snapshot)
-        if (snapshot._tag === "Failure") return { _tag: "Unknown", reason: snapshot.failure.message }
-        const found = snapshot.success.members({
-          agentId: ref.agentId,
-          homeId: ref.homeId,
-          roots: ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher]
-        })
-        if (found.members.length > 0) return { _tag: "Present" }
-        if (sight._tag === "Unknown") return sight
-        if (found.unreadable > 0) return { _tag: "Unknown", reason: "a process that may belong to it can't be read" }
-        return snapshot.success.complete
-          ? { _tag: "Absent" }
-          : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
+        const seen: Presence = sight._tag === "Unknown" ? sight : { _tag: "Absent" }
+        return presenceIn(ref, host.identity, seen, yield* Effect.result(processes.snapshot))
       })
 
       return AgentSession.of({

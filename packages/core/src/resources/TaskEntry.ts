@@ -28,6 +28,13 @@ const decodeOwner = Schema.decodeUnknownOption(
   Schema.fromJsonString(Schema.Struct({ agent_id: Schema.String, home_id: Schema.String }))
 )
 
+/** Whether the entry says what the row says; one that can't be read does not. */
+export const isCurrent = (files: Files["Service"], agent: Agent): Effect.Effect<boolean> =>
+  files.readText(agent.plan.entry).pipe(
+    Effect.map((text) => text === View.entryText(agent)),
+    Effect.orElseSucceed(() => false)
+  )
+
 export class TaskEntry extends Context.Service<
   TaskEntry,
   Resource<TaskEntryRef, Agent, void, TaskEntryFailed>
