@@ -15,8 +15,8 @@
  * own; a directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
  */
 import { Effect, Schema } from "effect"
-import { constants } from "node:fs"
-import { access, realpath, stat } from "node:fs/promises"
+import { accessSync, constants, realpathSync, statSync } from "node:fs"
+import { stat } from "node:fs/promises"
 import * as Path from "node:path"
 
 /** The agents that are known by name, and `command` for any other program. */
@@ -158,6 +158,13 @@ export class AgentExecutableMissing extends Schema.TaggedError<AgentExecutableMi
   }
 }
 
+export interface LookupOptions {
+  readonly path: string | undefined
+  readonly cwd: string
+  /** Directories that have answered before, which need not be asked in the background again. */
+  readonly answered?: Set<string> | undefined
+}
+
 /**
  * Finds the program that a name stands for, as an absolute path.
  *
@@ -167,7 +174,7 @@ export class AgentExecutableMissing extends Schema.TaggedError<AgentExecutableMi
  */
 export const findExecutable = Effect.fnUntraced(function*(
   name: string,
-  options: { readonly path: string | undefined; readonly cwd: string }
+  options: LookupOptions
 ): Effect.fn.Return<string, AgentExecutableMissing> {
   // An empty component of PATH means the working directory.
   const directories = (options.path ?? "").split(":")
@@ -176,8 +183,15 @@ export const findExecutable = Effect.fnUntraced(function*(
     : name === "" || options.path === undefined || options.path === ""
     ? []
     : directories.map((directory) => Path.resolve(options.cwd, directory, name))
+  const { answered = new Set() } = options
   for (const candidate of candidates) {
-    const found = yield* Effect.option(Effect.tryPromise(() => executableAt(candidate)))
+    const directory = Path.dirname(candidate)
+    if (!answered.has(directory)) {
+      // On a dead mount this never answers, and then holds up a thread of the pool and not the program.
+      yield* Effect.ignore(Effect.tryPromise(() => stat(directory)))
+      answered.add(directory)
+    }
+    const found = yield* Effect.option(Effect.try(() => executableAt(candidate)))
     if (found._tag === "Some" && found.value !== undefined) return found.value
   }
   return yield* new AgentExecutableMissing({
@@ -186,11 +200,8 @@ export const findExecutable = Effect.fnUntraced(function*(
   })
 })
 
-const executableAt = (candidate: string): Promise<string | undefined> =>
-  stat(candidate).then((info) =>
-    info.isFile()
-      ? access(candidate, constants.X_OK)
-        .then(() => realpath(Path.dirname(candidate)))
-        .then((directory) => Path.join(directory, Path.basename(candidate)))
-      : undefined
-  )
+const executableAt = (candidate: string): string | undefined => {
+  if (statSync(candidate, { throwIfNoEntry: false })?.isFile() !== true) return undefined
+  accessSync(candidate, constants.X_OK)
+  return Path.join(realpathSync(Path.dirname(candidate)), Path.basename(candidate))
+}

@@ -132,7 +132,9 @@ export const environmentFor = (options: {
   readonly markers: Environment
   readonly command: Environment
 }): Environment => {
-  const inherited = Object.entries(options.caller).filter(([name]) => !deniedVariables(name, options.caller))
+  // A copy, since each look at a variable of the process itself is a call of getenv.
+  const caller = { ...options.caller }
+  const inherited = Object.entries(caller).filter(([name]) => !deniedVariables(name, caller))
   const result = new Map<string, string>()
   for (
     const [name, value] of [

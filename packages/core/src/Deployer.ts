@@ -110,7 +110,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
         orElse: () => Effect.fail(new StepTimedOut({ step, millis: Duration.toMillis(limit) }))
       }),
       Effect.mapError((reason): StepFailed => ({ _tag: "StepFailed", step, reason })),
-      Effect.withSpan(`deploy.${step}`)
+      Effect.withSpan(`deploy.${step}`, undefined, { captureStackTrace: false })
     )
 
   /** One try of the transaction; everything that it made is gone again when it fails. */

@@ -134,21 +134,19 @@ const kindOf = (stat: NodeFs.Stats): FileInfo["kind"] =>
   stat.isFile() ? "file" : stat.isDirectory() ? "directory" : stat.isSymbolicLink() ? "link" : "other"
 
 const inspect = (path: string): Result<FileInfo | undefined> =>
-  unlessAbsent(
-    attempt("look at", path, (): FileInfo => {
-      const stat = NodeFs.lstatSync(path)
-      return {
-        kind: kindOf(stat),
-        mode: stat.mode & 0o7777,
-        uid: stat.uid,
-        size: stat.size,
-        modifiedMillis: stat.mtimeMs,
-        device: stat.dev,
-        inode: stat.ino
-      }
-    }),
-    undefined
-  )
+  attempt("look at", path, (): FileInfo | undefined => {
+    // An answer and no error: that nothing stands there is the common case, and an error costs ten times as much.
+    const stat = NodeFs.lstatSync(path, { throwIfNoEntry: false })
+    return stat === undefined ? undefined : {
+      kind: kindOf(stat),
+      mode: stat.mode & 0o7777,
+      uid: stat.uid,
+      size: stat.size,
+      modifiedMillis: stat.mtimeMs,
+      device: stat.dev,
+      inode: stat.ino
+    }
+  })
 
 const readWhole = (path: string): string => {
   const file = NodeFs.openSync(path, reading)

@@ -56,6 +56,8 @@ export interface PreflightOptions {
   readonly path: string | undefined
   readonly cwd: string
   readonly project: string
+  /** Directories that have answered before. */
+  readonly answered: Set<string>
 }
 
 /** Looks at everything; answers with the executable's absolute path. */
@@ -77,7 +79,7 @@ export const check = Effect.fn("Preflight.check")(function*(
       return yield* new WorkingDirectoryMissing({ path: directory })
     }
   }
-  const executable = yield* findExecutable(options.executable, { path: options.path, cwd: options.cwd })
+  const executable = yield* findExecutable(options.executable, options)
   if (!(yield* files.isWritable(home.agents))) return yield* new NotWritable({ path: home.agents })
   const { freeBytes } = yield* files.space(home.agents)
   if (freeBytes < requiredBytes) return yield* new DiskFull({ path: home.directory, freeBytes, requiredBytes })

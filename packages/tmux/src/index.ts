@@ -3,7 +3,9 @@
  */
 export * as Target from "./Target.ts"
 export { type NewSession, type Session, type SessionEnvironment, Tmux, type TmuxServer } from "./Tmux.ts"
+export * as TmuxControl from "./TmuxControl.ts"
 export * from "./TmuxError.ts"
+export { TmuxEvent, TmuxEvents } from "./TmuxEvents.ts"
 export * as TmuxMemory from "./TmuxMemory.ts"
 export * as TmuxProcess from "./TmuxProcess.ts"
 export * as TmuxVersion from "./TmuxVersion.ts"

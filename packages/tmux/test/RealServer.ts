@@ -9,7 +9,7 @@ import { execFile } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { Target, TmuxProcess } from "../src/index.ts"
+import { Target, TmuxControl, TmuxProcess } from "../src/index.ts"
 import { Fixture } from "./TmuxContract.ts"
 
 /** Runs tmux on a socket behind the back of the service, and answers with its output. */
@@ -75,4 +75,10 @@ export const makeFixture = Effect.gen(function*() {
 export const transport = (options?: TmuxProcess.Options) =>
   TmuxProcess.layer(options).pipe(Layer.provide(NodeServices.layer))
 
+/** The transport of control clients on the installed tmux, which also come to servers that have sessions. */
+export const control = (options?: TmuxControl.Options) =>
+  TmuxControl.layer({ attach: "to-any-server", ...options }).pipe(Layer.provide(NodeServices.layer))
+
 export const layer = Layer.merge(transport(), Layer.effect(Fixture, makeFixture))
+
+export const controlLayer = Layer.merge(control(), Layer.effect(Fixture, makeFixture))

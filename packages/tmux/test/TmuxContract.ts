@@ -3,7 +3,7 @@
  * fresh socket.
  */
 import { assert, describe, it } from "@effect/vitest"
-import { Context, Effect, type Layer } from "effect"
+import { Context, Effect, Exit, Fiber, type Layer } from "effect"
 import { Target, Tmux, type TmuxError } from "../src/index.ts"
 
 /** A socket of the test's own, and what happens to sessions without being asked of the transport. */
@@ -77,7 +77,18 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
             E: "k=v",
             F: "é→x",
             G: "-x",
-            H: "~"
+            H: "~",
+            I: "' ; kill-server ; '",
+            J: "\" ; kill-server ; \"",
+            K: "{ kill-server }",
+            L: "%if 1",
+            M: "%end 1 2 1",
+            N: "back at the end\\",
+            O: "--",
+            P: "=*?[a]!",
+            Q: "\\u0041 \\101 \\n \\' \\\"",
+            R: "𝒳 e\u0301 \u202e",
+            S: "  "
           }
           yield* server.newSession({ name: sessionName("one"), environment, script })
           assert.deepStrictEqual(yield* server.environment(named("one")), environment)
@@ -183,16 +194,20 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
         Effect.gen(function*() {
           const { endServer, script, socket } = fixture
           const server = tmux.server(socket)
-          const first = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          const make = (name: string) => server.newSession({ name: sessionName(name), environment: {}, script })
+          // Sessions of the transport's own may take ids as well.
+          const [, , first] = yield* Effect.forEach(["a", "b", "c"], make)
+          if (first === undefined) return assert.fail("no session")
           yield* endServer
-          const second = yield* server.newSession({ name: sessionName("two"), environment: {}, script })
-          assert.strictEqual(second.id, first.id, "the successor reuses the id")
+          const successors = yield* Effect.forEach(["d", "e", "f", "g", "h", "i"], make)
+          const second = successors.find(({ id }) => id === first.id)
+          if (second === undefined) return assert.fail("the successor reuses the id")
           assert.notStrictEqual(second.serverPid, first.serverPid)
           const stale = Target.id(first.id, first.serverPid)
           yield* failsWith(server.session(stale), "TmuxNoSuchSession")
           yield* failsWith(server.environment(stale), "TmuxNoSuchSession")
           yield* failsWith(server.killSession(stale), "TmuxNoSuchSession")
-          assert.deepStrictEqual(yield* server.sessions, [second])
+          assert.sameDeepMembers([...yield* server.sessions], successors)
           yield* server.killSession(Target.id(second.id, second.serverPid))
           yield* failsWith(server.killSession(Target.id(second.id, second.serverPid)), "TmuxNoSuchSession")
         })
@@ -275,6 +290,37 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
           for (const { environment, session } of environments) {
             assert.strictEqual(`s${environment["INDEX"]}`, session.name)
           }
+        })
+    )
+
+    test(
+      "each of many questions at once gets its own answer, whichever of them are interrupted",
+      ({ script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const names = Array.from({ length: 8 }, (_, index) => `s${index}`)
+          for (const name of names) {
+            yield* server.newSession({ name: sessionName(name), environment: { NAME: name }, script })
+          }
+          const asked = yield* Effect.forEach(names, (name) =>
+            Effect.forEach([0, 1, 2, 3], () =>
+              Effect.forkChild(
+                server.environment(named(name)).pipe(Effect.map((answer) => [name, answer["NAME"]] as const)),
+                { startImmediately: true }
+              )))
+          const fibers = asked.flat()
+          yield* Effect.sleep("1 millis")
+          yield* Effect.forEach(fibers.filter((_, index) => index % 3 === 1), Fiber.interrupt)
+          for (const fiber of fibers) {
+            const exit = yield* Fiber.await(fiber)
+            if (Exit.isSuccess(exit)) assert.strictEqual(exit.value[1], exit.value[0])
+          }
+          const missing = failsWith(server.environment(named("none")), "TmuxNoSuchSession")
+          const [one, error, two] = yield* Effect.all(
+            [server.environment(named("s1")), missing, server.environment(named("s2"))],
+            { concurrency: "unbounded" }
+          )
+          assert.deepStrictEqual([one, error.target, two], [{ NAME: "s1" }, "none", { NAME: "s2" }])
         })
     )
 

@@ -73,7 +73,7 @@ const isGone = (code: string) => code === "ENOENT" || code === "ESRCH"
 
 const read = (path: string): { readonly text: string } | { readonly code: string } => {
   try {
-    return { text: Fs.readFileSync(path, "latin1") }
+    return { text: Fs.readFileSync(path, "utf8") }
   } catch (error) {
     return { code: codeOf(error) }
   }

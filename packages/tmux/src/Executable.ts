@@ -1,0 +1,108 @@
+/**
+ * The `tmux` executable: run once for an answer, or kept as a control client.
+ *
+ * Time: each run ends within the time limit; a tmux that hangs is then sent SIGTERM, and SIGKILL a quarter of a second
+ * later, which takes up to one more second. An interrupted run ends its process in the same way. The tmux server is
+ * not affected by either: it leaves the process group when it starts. A control client lives as long as its scope, and
+ * is reaped with it.
+ *
+ * A server that is started by one bears nothing of the caller that happened to come first: no configuration file, `/` as
+ * its directory, and PATH, HOME, TERM and LANG alone for its environment.
+ *
+ * This is the only module that uses `effect/process`.
+ */
+import { Duration, Effect, Exit, type PlatformError, Stream } from "effect"
+import { ChildProcess, ChildProcessSpawner } from "effect/process"
+import type { Answer } from "./Operations.ts"
+import { TmuxCommandFailed, type TmuxError, TmuxNotFound, TmuxTimeout, TmuxTooOld } from "./TmuxError.ts"
+import * as TmuxVersion from "./TmuxVersion.ts"
+
+/** How tmux is run. */
+export interface Options {
+  /** The executable, looked up on the PATH; `tmux` by default. */
+  readonly executable?: string | undefined
+  /** The time limit of each call; 5 seconds by default. */
+  readonly timeout?: Duration.Input | undefined
+  /** The environment of which PATH, HOME, TERM and LANG are handed on; this process's own by default. */
+  readonly environment?: Readonly<Record<string, string | undefined>> | undefined
+}
+
+const handedOn = ["PATH", "HOME", "TERM", "LANG"]
+
+const ownEnvironment = (): Readonly<Record<string, string | undefined>> => globalThis.process.env
+
+/**
+ * The arguments before all commands. `-u` since tmux writes `_` for a tab and for all beyond ASCII when the locale is not
+ * UTF-8.
+ */
+export const common = (socket: string): ReadonlyArray<string> => ["-u", "-S", socket, "-f", "/dev/null"]
+
+/** The executable with these options. */
+export const make = Effect.fnUntraced(function*(options: Options) {
+  const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
+  const executable = options.executable ?? "tmux"
+  const timeout = Duration.fromInputUnsafe(options.timeout ?? "5 seconds")
+  const source = options.environment ?? ownEnvironment()
+  const env = Object.fromEntries(
+    handedOn.flatMap((name) => source[name] === undefined ? [] : [[name, source[name]]])
+  )
+
+  const spawn = (args: ReadonlyArray<string>, stdin: ChildProcess.CommandInput) =>
+    spawner.spawn(ChildProcess.make(executable, args, {
+      cwd: "/",
+      env,
+      stdin,
+      killSignal: "SIGTERM",
+      forceKillAfter: "250 millis"
+    }))
+
+  const failure = (operation: string) => (error: PlatformError.PlatformError): TmuxError =>
+    error.reason._tag === "NotFound"
+      ? new TmuxNotFound({ executable })
+      : new TmuxCommandFailed({ operation, exitCode: null, stderr: error.message })
+
+  const within = (operation: string) => <A, E, R>(self: Effect.Effect<A, E, R>) =>
+    Effect.timeoutOrElse(self, {
+      duration: timeout,
+      orElse: () => Effect.fail(new TmuxTimeout({ operation, millis: Duration.toMillis(timeout) }))
+    })
+
+  const run = (operation: string, args: ReadonlyArray<string>): Effect.Effect<Answer, TmuxError> =>
+    Effect.gen(function*() {
+      const handle = yield* spawn(args, "ignore")
+      const [stdout, stderr, exitCode] = yield* Effect.all([
+        Stream.mkString(Stream.decodeText(handle.stdout)),
+        Stream.mkString(Stream.decodeText(handle.stderr)),
+        handle.exitCode
+      ], { concurrency: "unbounded" })
+      return { exitCode, stdout, stderr }
+    }).pipe(Effect.scoped, Effect.mapError(failure(operation)), within(operation))
+
+  // One process for the life of the layer. Concurrent callers share it, and a failure is asked anew by the next one.
+  const version = yield* run("version", ["-V"]).pipe(
+    Effect.flatMap(({ exitCode, stderr, stdout }): Effect.Effect<TmuxVersion.TmuxVersion, TmuxError> => {
+      const version = TmuxVersion.parse(stdout)
+      if (exitCode !== 0 || version === undefined) {
+        return Effect.fail(
+          new TmuxCommandFailed({ operation: "version", exitCode, stderr: stderr.trim() || "not a version of tmux" })
+        )
+      }
+      return TmuxVersion.isSupported(version)
+        ? Effect.succeed(version)
+        : Effect.fail(new TmuxTooOld({ found: version.text, required: TmuxVersion.requiredText }))
+    }),
+    Effect.cachedWithTTL((exit) => Exit.isSuccess(exit) ? Duration.infinity : Duration.zero)
+  )
+
+  return {
+    version,
+    run,
+    /** A tmux that reads lines until its scope ends; what it gives is read as it comes. */
+    keep: (operation: string, args: ReadonlyArray<string>, stdin: Stream.Stream<Uint8Array>) =>
+      Effect.mapError(spawn(args, stdin), failure(operation)),
+    /** Ends an effect with `TmuxTimeout` at the time limit. */
+    within
+  }
+})
+
+export type Executable = Effect.Success<ReturnType<typeof make>>

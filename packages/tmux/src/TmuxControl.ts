@@ -1,0 +1,336 @@
+/**
+ * tmux by one control client per socket: the transport of a long-lived process that asks often, or at once.
+ *
+ * A client is attached at the first use of a socket, if its server has no session yet (see `Options.attach`; otherwise
+ * each call is a process), shared by all fibers, and detached with the layer's scope. What is
+ * asked while another answer is under way does not wait for it. The client's anchor session is hidden by every transport
+ * and never outlives its client, also when this process is killed; the server stays.
+ *
+ * Questions never start a server; `newSession` starts it as `TmuxProcess` does.
+ *
+ * Not safe with every tmux: before the fix of https://github.com/tmux/tmux/pull/4980 (2026) the server crashes, and all
+ * sessions with it, when a session is made or ended, by whomever, in the moment in which a control client introduces
+ * itself. With tmux 3.3a and another process that made and ended sessions without a pause that was 4 of 150 clients. So
+ * this transport attaches once and stays. Whoever needs neither speed nor events, or attaches often (a command that
+ * soon ends), is better served by `TmuxProcess`, which cannot bring this about.
+ *
+ * Time: each operation ends within the time limit, attaching included, also when the server is frozen. What it wrote stays
+ * written: the server may still do it later, and the answer is then dropped. An interrupted operation ends at once.
+ *
+ * A client is only used as long as the socket's file is the one that it was attached by. A bound socket pins its inode, so
+ * that a server that lost its file is told from its successor; each operation looks first. When the server or the client
+ * ends, what is in flight fails (questions are asked again, a new session is not), and the next use attaches anew. A
+ * server whose clients end soon after they came is given time, doubling up to a second, in place of one client after the
+ * other.
+ */
+import { Clock, Context, Deferred, Effect, Exit, Layer, Queue, Result, Schema, Scope, Stream } from "effect"
+import type { ChildProcessSpawner } from "effect/process"
+import * as NodeFs from "node:fs"
+import * as Commands from "./Commands.ts"
+import * as ControlClient from "./ControlClient.ts"
+import type { Notification } from "./ControlProtocol.ts"
+import * as Executable from "./Executable.ts"
+import * as Failure from "./Failure.ts"
+import * as Operations from "./Operations.ts"
+import { SessionId, type SocketPath } from "./Target.ts"
+import { Tmux } from "./Tmux.ts"
+import { TmuxCommandFailed, type TmuxError } from "./TmuxError.ts"
+import { type TmuxEvent, TmuxEvents } from "./TmuxEvents.ts"
+
+export interface Options extends Executable.Options {
+  /**
+   * Which servers a client may be attached to. tmux crashes, with all sessions, when a session is made or ended at the
+   * moment in which a control client introduces itself (tmux/tmux#4980: seen with 3.3a in 4 of 150 tries beside sessions that
+   * came and went without a pause). So by default a client only comes to a server that has no session to lose, and
+   * all others are asked by a process per call. `any` is for a tmux that is known to be mended.
+   */
+  readonly attach?: "to-empty-servers" | "to-any-server" | undefined
+}
+
+// Events kept for a subscriber that is slow.
+const maxEvents = 64
+
+// A client that lived this long ended for a reason of its own, not for one that the next one will meet as well.
+const settledAfterMillis = 1_000
+const firstPauseMillis = 10
+const longestPauseMillis = 1_000
+const forgottenAfterMillis = 10_000
+
+// How long a server that no client may come to is asked by processes, before it is looked at again.
+const barredMillis = 30_000
+
+// How often a socket is looked at on which no server is, for who follows its events.
+const firstLookMillis = 50
+const longestLookMillis = 2_000
+
+// Attaching is tried again after a server was started, and when the socket's file changed meanwhile.
+const maxAttaches = 4
+
+/** Which file the socket is, or undefined when it cannot be seen. */
+const fileOf = (socket: string): string | undefined => {
+  try {
+    const stat = NodeFs.statSync(socket, { bigint: true, throwIfNoEntry: false })
+    return stat === undefined ? undefined : `${stat.dev}:${stat.ino}`
+  } catch {
+    return undefined
+  }
+}
+
+interface Attached {
+  readonly client: ControlClient.ControlClient
+  readonly file: string
+  readonly scope: Scope.Closeable
+}
+
+interface Attempt {
+  readonly starts: boolean
+  readonly number: number
+  readonly done: Deferred.Deferred<void, TmuxError>
+}
+
+const isSessionId = Schema.is(SessionId)
+
+const eventOf = ({ argument, name }: Notification): TmuxEvent | undefined => {
+  if (name === "sessions-changed") return { _tag: "SessionsChanged" }
+  if (name !== "session-renamed") return undefined
+  const at = argument.indexOf(" ")
+  const id = argument.slice(0, at)
+  return isSessionId(id) ? { _tag: "SessionRenamed", id, name: argument.slice(at + 1) } : { _tag: "SessionsChanged" }
+}
+
+const pause = (first: number, longest: number, times: number): number =>
+  times === 0 ? 0 : Math.min(longest, first * 2 ** Math.min(times - 1, 20))
+
+/** What is known of one socket. */
+const makeChannel = (
+  executable: Executable.Executable,
+  scope: Scope.Scope,
+  socket: SocketPath,
+  attachTo: Options["attach"]
+) => {
+  const subscribers = new Set<Queue.Queue<TmuxEvent>>()
+  let attached: Attached | undefined
+  let attempt: Attempt | undefined
+  let attempts = 0
+  // How many clients in a row were lost soon after they came, and when the last one was.
+  let lostSoon = 0
+  let lostAt = 0
+  // Until when no client is tried, and which server that was found out for.
+  let barred: { readonly until: number; readonly file: string | undefined } | undefined
+
+  const publish = (event: TmuxEvent): void => {
+    for (const subscriber of subscribers) Queue.offerUnsafe(subscriber, event)
+  }
+
+  const following = ({ client }: Attached): TmuxEvent => ({ _tag: "Following", serverPid: client.serverPid })
+
+  // Goes on in the background, and to its end also when the layer's scope is closed meanwhile.
+  const detach = (own: Scope.Closeable): Effect.Effect<void> =>
+    Effect.asVoid(Effect.forkIn(Effect.uninterruptible(Scope.close(own, Exit.void)), scope))
+
+  // The client that may be asked now.
+  const current = (): Attached | undefined =>
+    attached !== undefined && attached.client.isOpen() && attached.file === fileOf(socket) ? attached : undefined
+
+  const leave = Effect.suspend(() => {
+    if (attached === undefined) return Effect.void
+    const { client, scope: own } = attached
+    attached = undefined
+    publish({ _tag: "Lost", serverPid: client.serverPid })
+    return detach(own)
+  })
+
+  const connect = Effect.fnUntraced(function*(operation: string) {
+    const own = yield* Scope.fork(scope)
+    const client = yield* ControlClient.make(executable, { socket, operation }, (notification) => {
+      const event = eventOf(notification)
+      if (event !== undefined && attached?.scope === own) publish(event)
+    }).pipe(
+      Scope.provide(own),
+      executable.within(operation),
+      Effect.onExit((exit) => Exit.isSuccess(exit) ? Effect.void : detach(own))
+    )
+    return { client, own }
+  })
+
+  const byProcess = ({ commands, operation }: Pick<Operations.Question, "commands" | "operation">) =>
+    executable.run(operation, [...Executable.common(socket), ...Commands.words(commands)])
+
+  const checked = Effect.fnUntraced(function*(operation: string, commands: ReadonlyArray<Commands.Command>) {
+    const answer = yield* byProcess({ operation, commands })
+    return answer.exitCode === 0
+      ? answer.stdout
+      : yield* Failure.classify({ operation, socket, target: "", ...answer })
+  })
+
+  // By one process and before a client comes, so that a client only ever comes to a server that is there.
+  const startServer = (operation: string) => Effect.asVoid(checked(operation, Commands.startServer))
+
+  const hasSessions = (operation: string) =>
+    Effect.map(checked(operation, [["list-sessions", "-F", "#{session_id}"]]), (listed) => listed.trim() !== "")
+
+  // A client that came by the file that the socket is before and after it: by no other one can it have come.
+  const attach = Effect.fnUntraced(function*(operation: string, starts: boolean) {
+    for (let tries = 0; tries < maxAttaches; tries++) {
+      const before = fileOf(socket)
+      if (before === undefined && starts) {
+        yield* startServer(operation)
+        continue
+      }
+      if (attachTo !== "to-any-server") {
+        const occupied = yield* Effect.result(hasSessions(operation))
+        if (Result.isSuccess(occupied) && occupied.success) return undefined
+      }
+      const connected = yield* Effect.result(connect(operation))
+      if (Result.isFailure(connected)) {
+        // What can't be anchored may still answer a process, or tell it why not.
+        if (connected.failure._tag === "TmuxCommandFailed") return undefined
+        if (!starts || connected.failure._tag !== "TmuxNoServer") return yield* connected.failure
+        yield* startServer(operation)
+        continue
+      }
+      const { client, own } = connected.success
+      if (before !== undefined && before === fileOf(socket)) return { client, file: before, scope: own }
+      yield* detach(own)
+    }
+    return yield* new TmuxCommandFailed({
+      operation,
+      exitCode: null,
+      stderr: "the file of its socket changed again and again"
+    })
+  })
+
+  const carryOut = Effect.fnUntraced(function*(operation: string, starts: boolean) {
+    yield* leave
+    const now = yield* Clock.currentTimeMillis
+    if (now - lostAt > forgottenAfterMillis) lostSoon = 0
+    yield* Effect.sleep(Math.max(0, lostAt + pause(firstPauseMillis, longestPauseMillis, lostSoon) - now))
+    const found = yield* attach(operation, starts)
+    const since = yield* Clock.currentTimeMillis
+    if (found === undefined) {
+      barred = { until: since + barredMillis, file: fileOf(socket) }
+      return
+    }
+    attached = found
+    publish(following(found))
+    yield* found.client.lost.pipe(
+      Effect.andThen(Clock.currentTimeMillis),
+      Effect.flatMap((now) => {
+        lostSoon = now - since < settledAfterMillis ? lostSoon + 1 : 0
+        lostAt = now
+        return attached === found ? leave : Effect.void
+      }),
+      Effect.forkIn(scope)
+    )
+  })
+
+  const begin = (operation: string, starts: boolean): Effect.Effect<void> =>
+    Effect.suspend(() => {
+      const mine: Attempt = { starts, number: attempts++, done: Deferred.makeUnsafe() }
+      attempt = mine
+      return carryOut(operation, starts).pipe(
+        Effect.onExit((exit) =>
+          Effect.sync(() => {
+            attempt = undefined
+            Deferred.doneUnsafe(mine.done, exit)
+          })
+        ),
+        Effect.forkIn(scope)
+      )
+    }).pipe(Effect.asVoid, Effect.uninterruptible)
+
+  const isBarred = Effect.map(
+    Clock.currentTimeMillis,
+    (now) => barred !== undefined && now < barred.until && barred.file === fileOf(socket)
+  )
+
+  // Attaches if need be and if it may; nothing when it may not. Many share one attempt, but nobody takes a failure for an answer that began before the question.
+  const obtain = Effect.fnUntraced(
+    function*(operation: string, starts: boolean): Effect.fn.Return<Attached | undefined, TmuxError> {
+      const arrival = attempts
+      while (scope.state._tag !== "Closed") {
+        const found = current()
+        if (found !== undefined || (yield* isBarred)) return found
+        if (attempt === undefined) {
+          yield* begin(operation, starts)
+          continue
+        }
+        const { done, number, starts: started } = attempt
+        const exit = yield* Effect.exit(Deferred.await(done))
+        if (Exit.isFailure(exit) && number >= arrival && (started || !starts)) {
+          return yield* Effect.failCause(exit.cause)
+        }
+      }
+      return yield* new TmuxCommandFailed({ operation, exitCode: null, stderr: "its layer was closed" })
+    }
+  )
+
+  const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> =>
+    obtain(question.operation, question.starts).pipe(
+      Effect.flatMap((found) => found === undefined ? byProcess(question) : found.client.ask(question)),
+      executable.within(question.operation)
+    )
+
+  // Keeps a client attached for as long as somebody follows.
+  const follow = Effect.gen(function*() {
+    let looks = 0
+    while (true) {
+      const before = fileOf(socket)
+      const exit = before === undefined ? undefined : yield* Effect.exit(obtain("follow", false))
+      if (exit !== undefined && Exit.isSuccess(exit) && exit.value !== undefined) {
+        looks = 0
+        // A server that lost its file lives on, and tells what nobody at the socket means any more.
+        const followed = exit.value
+        while (current() === followed) yield* Effect.timeoutOption(followed.client.lost, longestLookMillis)
+        if (attached === followed) yield* leave
+      } else {
+        looks += 1
+        yield* Effect.sleep(pause(firstLookMillis, longestLookMillis, looks))
+      }
+    }
+  })
+
+  const events: Stream.Stream<TmuxEvent> = Stream.unwrap(Effect.gen(function*() {
+    const queue = yield* Effect.acquireRelease(
+      Queue.sliding<TmuxEvent>(maxEvents),
+      (queue) =>
+        Effect.suspend(() => {
+          subscribers.delete(queue)
+          return Queue.shutdown(queue)
+        })
+    )
+    subscribers.add(queue)
+    if (attached !== undefined) Queue.offerUnsafe(queue, following(attached))
+    yield* Effect.forkScoped(follow)
+    return Stream.fromQueue(queue)
+  }))
+
+  return { ask, events }
+}
+
+const make = Effect.fnUntraced(function*(options: Options) {
+  const scope = yield* Effect.scope
+  const executable = yield* Executable.make(options)
+  const channels = new Map<string, ReturnType<typeof makeChannel>>()
+
+  const channel = (socket: SocketPath) => {
+    const known = channels.get(socket)
+    if (known !== undefined) return known
+    const made = makeChannel(executable, scope, socket, options.attach)
+    channels.set(socket, made)
+    return made
+  }
+
+  const server = Operations.make({
+    version: executable.version,
+    ask: (question) => channel(question.socket).ask(question)
+  })
+  return Context.make(Tmux, Tmux.of({ version: executable.version, server })).pipe(
+    Context.add(TmuxEvents, TmuxEvents.of({ events: (socket) => channel(socket).events }))
+  )
+})
+
+/** tmux by one control client per socket, and what its servers tell. */
+export const layer = (
+  options: Options = {}
+): Layer.Layer<Tmux | TmuxEvents, never, ChildProcessSpawner.ChildProcessSpawner> => Layer.effectContext(make(options))
