@@ -8,6 +8,7 @@ import type {
   FileError,
   HomeUnusable,
   ReaperRunning,
+  RebuildError,
   RegistryError,
   SelfStopRefused,
   TaskNotFound
@@ -40,6 +41,17 @@ export const unreadable = (what: string, { reason }: PlatformError.PlatformError
   return new UsageError({ problem: `${what} can't be read: ${why}`, ...(hint === undefined ? {} : { hint }) })
 }
 
+/** The metrics can't be served on this port; nothing was begun. */
+export class MetricsUnservable extends Schema.TaggedError<MetricsUnservable>()("MetricsUnservable", {
+  host: Schema.String,
+  port: Schema.Int,
+  reason: Schema.String
+}) {
+  override get message() {
+    return `metrics can't be served on ${this.host}:${this.port}: ${this.reason}; give --metrics-port another one, or 0 for any that is free`
+  }
+}
+
 /** No agent has this id; it may not even have the form of one. */
 export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent", { agentId: Schema.String }) {
   override get message() {
@@ -61,9 +73,11 @@ export type Failure =
   | DeployError
   | FileError
   | HomeUnusable
+  | MetricsUnservable
   | NoSuchAgent
   | NoSuchTask
   | ReaperRunning
+  | RebuildError
   | RegistryError
   | SelfStopRefused
   | TaskNotFound

@@ -3,8 +3,8 @@
  *
  * What the program made is released before the ending is reported, whatever ended it.
  */
-import { NodeServices } from "@effect/platform-node"
-import { Effect, Exit, Layer, Option, References } from "effect"
+import { NodeChildProcessSpawner, NodeFileSystem, NodePath, NodeStdio, NodeTerminal } from "@effect/platform-node"
+import { Effect, Exit, Layer, Option, References, Scope, Terminal } from "effect"
 import packageJson from "../package.json" with { type: "json" }
 import * as Cli from "./Cli.ts"
 import { Command } from "./Cli.ts"
@@ -16,6 +16,7 @@ import { metrics } from "./commands/metrics.ts"
 import { prune } from "./commands/prune.ts"
 import { ps } from "./commands/ps.ts"
 import { reap } from "./commands/reap.ts"
+import { rebuild } from "./commands/rebuild.ts"
 import { show } from "./commands/show.ts"
 import { stop } from "./commands/stop.ts"
 import { task } from "./commands/task.ts"
@@ -30,7 +31,7 @@ const slipway = Command.make("slipway").pipe(
   Command.withDescription(
     "Deploy headless coding agents into detached tmux sessions: each comes up whole, or nothing of it is left behind."
   ),
-  Command.withSubcommands([deploy, ps, show, logs, attach, wait, stop, task, reap, prune, doctor, metrics]),
+  Command.withSubcommands([deploy, ps, show, logs, attach, wait, stop, task, reap, prune, doctor, rebuild, metrics]),
   Command.withGlobalFlags(Cli.globalFlags),
   Command.withExamples([
     {
@@ -42,13 +43,34 @@ const slipway = Command.make("slipway").pipe(
   ])
 )
 
+/** A terminal that is opened when it is first used: no command asks a person, and to open standard input takes its time. */
+const layerTerminal = Layer.effect(
+  Terminal.Terminal,
+  Effect.gen(function*() {
+    const scope = yield* Effect.scope
+    const opened = yield* Effect.cached(Scope.provide(NodeTerminal.make(), scope))
+    return Terminal.make({
+      columns: Effect.flatMap(opened, ({ columns }) => columns),
+      rows: Effect.flatMap(opened, ({ rows }) => rows),
+      size: Effect.flatMap(opened, ({ size }) => size),
+      readInput: Effect.flatMap(opened, ({ readInput }) => readInput),
+      readLine: Effect.flatMap(opened, ({ readLine }) => readLine),
+      display: (text) => Effect.flatMap(opened, ({ display }) => display(text))
+    })
+  })
+)
+
+const layerNode = NodeChildProcessSpawner.layer.pipe(
+  Layer.provideMerge(Layer.mergeAll(NodeFileSystem.layer, NodePath.layer, NodeStdio.layer, layerTerminal))
+)
+
 /** Runs one command line to its exit code. */
 export const main = (args: ReadonlyArray<string>) => ({ exitWith, received }: Process) => {
   const program = Command.runWith(slipway, { version: packageJson.version })(Cli.joinValues(args)).pipe(
     // These have been shown, by the presenter.
     Effect.catchIf(Cli.isShown, () => Effect.flatMap(ExitCode.ExitStatus, ({ conclude }) => conclude(ExitCode.usage)))
   )
-  const services = Layer.mergeAll(Cli.layer, layerLogger, NodeServices.layer, ExitCode.ExitStatus.layer).pipe(
+  const services = Layer.mergeAll(Cli.layer, layerLogger, layerNode, ExitCode.ExitStatus.layer).pipe(
     Layer.provideMerge(Output.layer({ json: Cli.wantsJson(args) }))
   )
   const codeOf = Effect.fnUntraced(function*(exit: Exit.Exit<void, Failure>) {

@@ -10,10 +10,13 @@ import * as Path from "node:path"
 import { HomeFlag, SocketFlag } from "./Cli.ts"
 import { NoSuchAgent, NoSuchTask, UsageError } from "./Errors.ts"
 
+/** A command asks tmux a few times and ends, which is not worth a client of its own. */
+const transport = "process" as const
+
 const nonEmpty = (value: string | undefined): string | undefined => value === "" ? undefined : value
 
-/** Slipway on the home that was asked for. */
-export const layer = Layer.unwrap(Effect.gen(function*() {
+/** The home that was asked for. */
+export const options = Effect.gen(function*() {
   const { cwd, environment } = yield* currentCaller
   const home = Option.getOrUndefined(yield* HomeFlag)
   const socket = Option.getOrUndefined(yield* SocketFlag)
@@ -34,8 +37,11 @@ export const layer = Layer.unwrap(Effect.gen(function*() {
       hint: "it should be a number of agents, at least 1"
     })
   }
-  return Slipway.layer({ directory, socket: chosen, maxActive: limit === undefined ? undefined : Number(limit) })
-}))
+  return { directory, socket: chosen, maxActive: limit === undefined ? undefined : Number(limit), transport }
+})
+
+/** Slipway on the home that was asked for. */
+export const layer = Layer.unwrap(Effect.map(options, Slipway.layer))
 
 /** The id of an agent; what does not have the form of one names none. */
 export const agentId = (id: string): Effect.Effect<Agent.AgentId, NoSuchAgent> =>

@@ -234,11 +234,15 @@ type Transition = Result.Result<Agent, TransitionRefused>
 const refuse = (agent: Agent, wanted: string): Transition =>
   Result.fail(new TransitionRefused({ agentId: agent.id, wanted, found: status(agent) }))
 
+/** What a commit records. */
+export interface CommitFacts {
+  readonly token: string
+  readonly running: Running
+  readonly startedAt: DateTime.Utc
+}
+
 /** The commit: refused unless the row is still `deploying` under this very deployment's lease. */
-export const commit = (
-  agent: Agent,
-  facts: { readonly token: string; readonly running: Running; readonly startedAt: DateTime.Utc }
-): Transition =>
+export const commit = (agent: Agent, facts: CommitFacts): Transition =>
   agent.state._tag === "deploying" && agent.lease !== null && agent.token === facts.token
     ? Result.succeed({
       ...agent,

@@ -5,7 +5,8 @@
  * registry keeps on record until a later settle has released it.
  */
 import { Schema } from "effect"
-import { isClean, type ReleaseOutcome, ReleaseRecord, type ResourceKind } from "./Resource.ts"
+import type { ProcessIdentity } from "./Host.ts"
+import { isClean, killedBy, type ReleaseOutcome, ReleaseRecord, type ResourceKind } from "./Resource.ts"
 
 export const CleanupReport = Schema.Struct({ releases: Schema.Array(ReleaseRecord) })
 export type CleanupReport = typeof CleanupReport.Type
@@ -24,6 +25,17 @@ export const leftovers = (report: CleanupReport): ReadonlyArray<ReleaseRecord> =
 export const performed = (report: CleanupReport): boolean => report.releases.some(foundSomething)
 
 const foundSomething = (record: ReleaseRecord): boolean => record.made || record.outcome._tag !== "AlreadyGone"
+
+/** The processes that outlived KILL. */
+export const survivors = (report: CleanupReport): ReadonlyArray<ProcessIdentity> =>
+  report.releases.flatMap(({ outcome }) => outcome._tag === "Survivors" ? outcome.processes : [])
+
+/** Whether a process had to be sent KILL. */
+export const escalated = (report: CleanupReport): boolean =>
+  report.releases.some(({ outcome }) => killedBy(outcome) > 0)
+
+/** How long the releases took; they run one after the other. */
+export const millis = (report: CleanupReport): number => report.releases.reduce((sum, record) => sum + record.millis, 0)
 
 /** What became of one resource: `null` where there was nothing to clean. */
 export const outcomeOf = (report: CleanupReport, resource: ResourceKind): ReleaseOutcome | null =>

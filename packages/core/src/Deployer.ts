@@ -158,7 +158,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
           homeMaxActive: home.maxActive
         }, onRelease)
       )
-      if (decision._tag === "Existing") return { agent: decision.agent, reused: true, isThrough: false }
+      if (decision._tag === "Existing") return decision
       const agent = { ...candidate, depth: decision.depth }
 
       admitted = true
@@ -182,25 +182,35 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       )
 
       yield* begin("task-entry")
-      const facts = { token, running, startedAt: yield* DateTime.now }
+      const facts: Agent.CommitFacts = { token, running, startedAt: yield* DateTime.now }
       // The entry shows the row as the commit will leave it.
-      const committed = yield* at("task-entry", Effect.fromResult(Agent.commit(agent, facts)))
-      yield* at("task-entry", hold(entry, entryRef(agent), committed, onRelease))
+      const shown = yield* at("task-entry", Effect.fromResult(Agent.commit(agent, facts)))
+      yield* at("task-entry", hold(entry, entryRef(agent), shown, onRelease))
 
       yield* begin("commit")
-      const stored = yield* Effect.uninterruptible(
-        at(
-          "commit",
-          registry.transition(agentId, (row) => Agent.commit(row, facts), { at: facts.startedAt, detail: "committed" })
+      return { _tag: "Made", facts, isThrough: Option.isSome(exitRecord) } as const
+    })
+
+    const commit = Effect.fnUntraced(function*(facts: Agent.CommitFacts) {
+      const happening = { at: facts.startedAt, detail: "committed" }
+      return yield* at("commit", registry.transition(agentId, (row) => Agent.commit(row, facts), happening)).pipe(
+        Effect.catch((failure) =>
+          Effect.flatMap(
+            committed(agentId, token),
+            Option.match({ onNone: () => Effect.fail(failure), onSome: Effect.succeed })
+          )
         )
       )
-      return { agent: stored, reused: false, isThrough: Option.isSome(exitRecord) }
     })
 
     return yield* Effect.uninterruptibleMask((restore) =>
       Effect.gen(function*() {
         const scope = yield* Scope.make()
-        const exit = yield* Effect.exit(restore(Scope.provide(steps, scope)))
+        const exit = yield* Effect.exit(Effect.gen(function*() {
+          const made = yield* restore(Scope.provide(steps, scope))
+          if (made._tag === "Existing") return { agent: made.agent, reused: true, isThrough: false }
+          return { agent: yield* commit(made.facts), reused: false, isThrough: made.isThrough }
+        }))
         if (Exit.isSuccess(exit)) {
           yield* Scope.close(scope, exit)
           const { agent, isThrough, reused } = exit.value
@@ -224,6 +234,16 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       })
     ).pipe(Effect.annotateLogs({ agent: agentId }), Effect.withSpan("Deployer.attempt", { attributes: { agentId } }))
   })
+
+  /**
+   * The row, if it has committed all the same: a deployer that was held up hears of its time limit, or of a failure, after the
+   * transaction was stored, and what is stored may have been seen by anyone.
+   */
+  const committed = (agentId: Agent.AgentId, token: string): Effect.Effect<Option.Option<Agent.Agent>> =>
+    Effect.map(
+      Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)),
+      (read) => Option.filter(Option.flatten(read), (row) => row.token === token && row.state._tag === "running")
+    )
 
   /** Fails when somebody else has ended this deployment; a registry that can't be read now says nothing. */
   const stillOurs = (agentId: Agent.AgentId): Effect.Effect<void, DeploymentEnded> =>

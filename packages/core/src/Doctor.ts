@@ -131,7 +131,7 @@ const make = Effect.gen(function*() {
     complaints.map((complaint): Finding => ({
       kind: "registry",
       evidence: complaint,
-      recommendation: `the database ${home.registry} is damaged: stop deploying, keep a copy, and restore it`
+      recommendation: `the database ${home.registry} is damaged: stop deploying, and run 'slipway rebuild'`
     })))
 
   const patterns = Effect.map(

@@ -123,8 +123,9 @@ const writeNew = (path: string, content: string | Uint8Array, mode: number): voi
   const file = NodeFs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
   // oxlint-disable-next-line no-unsafe-finally -- the descriptor must not outlive a failed write
   try {
-    NodeFs.fchmodSync(file, mode)
-    NodeFs.writeFileSync(file, content)
+    // The umask may have taken some away. A look costs less than a change of the inode, which is seldom needed.
+    if ((NodeFs.fstatSync(file).mode & 0o7777) !== mode) NodeFs.fchmodSync(file, mode)
+    if (content.length > 0) NodeFs.writeFileSync(file, content)
   } finally {
     NodeFs.closeSync(file)
   }

@@ -5,6 +5,8 @@
  * empty, then `home.json` (the home's id, and which file the registry is) is put in place by a link that only one of
  * them wins. After that a registry that is not that file is refused: a copied or restored one does not know what runs now.
  *
+ * `reopen` opens a home that was made before, without a word about its registry: it is for the rebuild of one that is refused.
+ *
  * Modes are tightened to 0700 and 0600 where they are wider. A home on a network file system is refused, since locks
  * and crash safety rest on the local disk; so is a path that tmux would read as code.
  */
@@ -12,7 +14,8 @@ import { Target } from "@slipway/tmux"
 import { Context, Effect, Layer, Schema } from "effect"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { type FileError, Files } from "./Files.ts"
+import { AgentId } from "./Agent.ts"
+import { type FileError, type FileInfo, Files } from "./Files.ts"
 import { Host } from "./Host.ts"
 import { RegistryReplaced } from "./Registry.ts"
 import { randomHex } from "./Task.ts"
@@ -38,6 +41,7 @@ const Identity = Schema.Struct({
     boot: Schema.String
   })
 })
+type Identity = typeof Identity.Type
 const decodeIdentity = Schema.decodeUnknownEffect(Schema.fromJsonString(Identity))
 const encodeIdentity = Schema.encodeEffect(Schema.fromJsonString(Identity))
 
@@ -93,14 +97,40 @@ export class Home extends Context.Service<Home, {
   readonly agentDirectory: (agentId: string) => string
 }>()("@slipway/core/Home") {
   static readonly layer = (options: HomeOptions) => Layer.effect(Home, open(options))
+  /** A home that was made before, whatever its registry is. */
+  static readonly reopen = (options: HomeOptions) => Layer.effect(Home, reopen(options))
 }
 
+const isAgentId = Schema.is(AgentId)
 const maxSocketBytes = Target.maxSocketPathBytes
 const decodeSocket = Schema.decodeUnknownEffect(Target.SocketPath)
 
-const open = Effect.fnUntraced(function*(
+type Opened<R> = Effect.fn.Return<Home["Service"], HomeUnusable | RegistryReplaced, Files | R>
+
+const open = (
   options: HomeOptions
-): Effect.fn.Return<Home["Service"], HomeUnusable | RegistryReplaced, Files | Host> {
+): Effect.Effect<Home["Service"], HomeUnusable | RegistryReplaced, Files | Host> => openWith(options, identify)
+
+const reopen = Effect.fnUntraced(function*(options: HomeOptions): Opened<never> {
+  const files = yield* Files
+  const given = Path.resolve(options.directory)
+  const unusable = (reason: string) => new HomeUnusable({ path: given, reason })
+  const recorded = yield* Effect.mapError(
+    files.inspect(identityFile(given)),
+    (error) => unusable(error.message)
+  )
+  if (recorded === undefined) return yield* unusable("it has no home.json, which alone tells the home's id")
+  return yield* openWith(options, (directory, _registry, unusable) => readIdentity(directory, unusable))
+})
+
+const openWith = Effect.fnUntraced(function*<R>(
+  options: HomeOptions,
+  identify: (
+    directory: string,
+    registry: string,
+    unusable: (reason: string) => HomeUnusable
+  ) => Effect.Effect<Identity, HomeUnusable | RegistryReplaced, R>
+): Opened<R> {
   const files = yield* Files
   const given = Path.resolve(options.directory)
   const unusable = (reason: string) => new HomeUnusable({ path: given, reason })
@@ -147,6 +177,43 @@ const open = Effect.fnUntraced(function*(
   })
 })
 
+const identityFile = (directory: string): string => Path.join(directory, "home.json")
+
+const readIdentity = Effect.fnUntraced(function*(directory: string, unusable: (reason: string) => HomeUnusable) {
+  const files = yield* Files
+  return yield* files.readText(identityFile(directory)).pipe(
+    Effect.mapError((error) => unusable(error.message)),
+    Effect.flatMap(decodeIdentity),
+    Effect.catchTag("SchemaError", () => Effect.fail(unusable("its home.json can't be read")))
+  )
+})
+
+type FileIdentity = Pick<FileInfo, "device" | "inode">
+
+/** Whether a file is the registry that the home recorded. */
+const isRecorded = ({ registry }: Identity, file: FileIdentity, boot: string): boolean =>
+  file.inode === registry.inode && (registry.boot !== boot || file.device === registry.device)
+
+const usable = (home: Home["Service"]) => (reason: string) => new HomeUnusable({ path: home.directory, reason })
+
+/** Tells the file that the home recorded as its registry from every other. */
+export const recordedRegistry = Effect.fnUntraced(function*(home: Home["Service"]) {
+  const host = yield* Host
+  const identity = yield* readIdentity(home.directory, usable(home))
+  return (file: FileIdentity): boolean => isRecorded(identity, file, host.identity.boot)
+})
+
+/** Records another file as the home's registry; from then on every other one is refused. */
+export const recordRegistry = Effect.fnUntraced(function*(home: Home["Service"], { device, inode }: FileIdentity) {
+  const files = yield* Files
+  const host = yield* Host
+  const content = yield* Effect.mapError(
+    encodeIdentity({ version: 1, homeId: home.id, registry: { inode, device, boot: host.identity.boot } }),
+    (error) => usable(home)(error.message)
+  )
+  yield* files.replaceFile(identityFile(home.directory), content, 0o600)
+})
+
 const identify = Effect.fnUntraced(function*(
   directory: string,
   registry: string,
@@ -155,7 +222,9 @@ const identify = Effect.fnUntraced(function*(
   const files = yield* Files
   const host = yield* Host
   const orUnusable = Effect.mapError((error: FileError) => unusable(error.message))
-  const path = Path.join(directory, "home.json")
+  const path = identityFile(directory)
+  // Before the registry is looked at: one that is empty while agents have directories was not empty when they were made.
+  const agents = yield* orUnusable(files.list(Path.join(directory, "agents")))
   if ((yield* orUnusable(files.inspect(path))) === undefined) {
     yield* files.createFile(registry, "", 0o600).pipe(
       Effect.catchIf((error) => error.code === "EEXIST", () => Effect.void),
@@ -165,7 +234,7 @@ const identify = Effect.fnUntraced(function*(
     if (file === undefined) return yield* unusable("its registry vanished while the home was made; try again")
     // Only an empty registry can have no home.json yet; whoever has filled this one meanwhile has put it in place before.
     if (file.size > 0 && (yield* orUnusable(files.inspect(path))) === undefined) {
-      return yield* new RegistryReplaced({ path: registry, reason: "the home.json beside it is gone" })
+      return yield* new RegistryReplaced({ path: registry, reason: "the home.json beside it is gone; put it back" })
     }
     const draft = Path.join(directory, `home.${yield* randomHex(12)}.tmp`)
     const content = yield* encodeIdentity({
@@ -180,18 +249,18 @@ const identify = Effect.fnUntraced(function*(
       orUnusable
     )
   }
-  const identity = yield* Effect.flatMap(orUnusable(files.readText(path)), decodeIdentity).pipe(
-    Effect.catchTag("SchemaError", () => Effect.fail(unusable("its home.json can't be read")))
-  )
+  const identity = yield* readIdentity(directory, unusable)
   const found = yield* orUnusable(files.inspect(registry))
-  const recorded = identity.registry
   if (found === undefined) return yield* new RegistryReplaced({ path: registry, reason: "the file is gone" })
   if (found.kind !== "file") return yield* new RegistryReplaced({ path: registry, reason: "it is not a plain file" })
-  if (found.inode !== recorded.inode || (recorded.boot === host.identity.boot && found.device !== recorded.device)) {
+  if (!isRecorded(identity, found, host.identity.boot)) {
     return yield* new RegistryReplaced({
       path: registry,
       reason: "it is another file than the one recorded in home.json"
     })
+  }
+  if (found.size === 0 && agents.some(isAgentId)) {
+    return yield* new RegistryReplaced({ path: registry, reason: "it is empty, and agents have directories" })
   }
   if ((found.mode & 0o077) !== 0) yield* orUnusable(files.setMode(registry, 0o600))
   if ((((yield* orUnusable(files.inspect(path)))?.mode ?? 0) & 0o077) !== 0) {

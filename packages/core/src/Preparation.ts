@@ -68,6 +68,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const host = yield* Host
   const registry = yield* Registry
   const looking = yield* Effect.context<Files | Home | Tmux>()
+  const answered = new Set<string>()
 
   const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
     if (request.task !== undefined) {
@@ -95,11 +96,12 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
         executable: command.argv[0],
         path: overrides["PATH"] ?? caller.environment["PATH"],
         cwd,
-        project: task.project
+        project: task.project,
+        answered
       }),
       looking
     )
-    const workspace = yield* Effect.provideService(Workspace.ensure(task), Files, files)
+    const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
     const launcher = (agent: Agent.Agent) =>
       Launcher.render({
         argv: [executable, ...command.argv.slice(1)],

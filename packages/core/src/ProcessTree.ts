@@ -19,7 +19,7 @@ import type { ProcessIdentity } from "./Host.ts"
 import { members, type Membership, type MembershipOptions, scan } from "./processes/Membership.ts"
 import * as ProcFs from "./processes/ProcFs.ts"
 import * as PsTable from "./processes/PsTable.ts"
-import type { System } from "./processes/System.ts"
+import type { ProcessStat, System } from "./processes/System.ts"
 import { terminate, type TerminateOptions, type TerminateResult } from "./processes/Terminate.ts"
 
 export type { Membership, MembershipOptions } from "./processes/Membership.ts"
@@ -50,20 +50,31 @@ export interface ProcessSnapshot {
   readonly bearers: ReadonlyArray<Bearer>
 }
 
-/** Process proof as a service: finding the processes of agents, and ending them. */
 /** Whether a pid belongs to an agent, by the mark in its environment. */
 export type Bearing =
   | { readonly _tag: "Ours"; readonly identity: ProcessIdentity }
   | { readonly _tag: "Gone" }
   | { readonly _tag: "Stranger" }
 
+/** A process that was made for the agent: by whom, and since when, in seconds on the boot clock. */
+export interface Birth {
+  readonly parent: number
+  readonly since: number
+}
+
+/** Process proof as a service: finding the processes of agents, and ending them. */
 export class ProcessTree extends Context.Service<ProcessTree, {
   /**
    * Says whether the process with this pid is the agent's. A process that was only just forked has its mark after its
-   * exec, which may take a while on a busy machine, and is waited for with patience; where no environment can be read, a
-   * living process is taken for the agent's.
+   * exec, which may take a while on a busy machine, and is waited for with patience, unless it is known by its birth; where
+   * no environment can be read, a living process is taken for the agent's.
    */
-  readonly identify: (pid: number, agentId: string, patience: Duration.Duration) => Effect.Effect<Bearing>
+  readonly identify: (
+    pid: number,
+    agentId: string,
+    patience: Duration.Duration,
+    birth?: Birth
+  ) => Effect.Effect<Bearing>
   /** Looks at the process table once. */
   readonly snapshot: Effect.Effect<ProcessSnapshot, ProcessTableUnreadable>
   /** Ends all members of an agent and proves it, or says who lives. */
@@ -72,7 +83,7 @@ export class ProcessTree extends Context.Service<ProcessTree, {
   /** The service over a given operating system; tests hand in one of their own. */
   static readonly make = (system: System): ProcessTree["Service"] =>
     ProcessTree.of({
-      identify: (pid, agentId, patience) => identify(system, pid, agentId, Duration.toMillis(patience)),
+      identify: (pid, agentId, patience, birth) => identify(system, pid, agentId, Duration.toMillis(patience), birth),
       snapshot: snapshot(system),
       terminate: (options) => terminate(system, options)
     })
@@ -86,16 +97,27 @@ export class ProcessTree extends Context.Service<ProcessTree, {
 
 const mostRetries = 10
 
+/** What a start time and a reading of the boot clock may differ by: both count hundredths. */
+const tickSeconds = 0.02
+
+// In another pid namespace the same pid is another process, with another parent or an older one.
+const isBornSo = (system: System, now: ProcessStat, { parent, since }: Birth): boolean =>
+  now.ppid === parent && system.seconds(now.start) >= since - tickSeconds
+
 const identify = Effect.fnUntraced(function*(
   system: System,
   pid: number,
   agentId: string,
-  patienceMillis: number
+  patienceMillis: number,
+  birth: Birth | undefined
 ): Effect.fn.Return<Bearing> {
   for (let waited = 0, pause = 1; waited <= patienceMillis; waited += pause, pause = Math.min(pause * 2, 20)) {
     const now = system.stat(pid)
     if (now === "gone" || (now !== "unreadable" && now.zombie)) return { _tag: "Gone" }
     if (now !== "unreadable") {
+      if (birth !== undefined && isBornSo(system, now, birth)) {
+        return { _tag: "Ours", identity: { pid, start: now.start } }
+      }
       const environ = system.environ(pid)
       const marked = environ._tag === "Read" && environ.agentId === agentId
       if (marked || !system.environments) return { _tag: "Ours", identity: { pid, start: now.start } }

@@ -22,9 +22,59 @@ export class ReaperRunning extends Schema.TaggedError<ReaperRunning>()("ReaperRu
   }
 }
 
-const Holder = Schema.fromJsonString(Schema.Struct({ host: HostIdentity, holder: ProcessIdentity }))
-const decodeHolder = Schema.decodeUnknownOption(Holder)
-const encodeHolder = Schema.encodeEffect(Holder)
+const Holder = Schema.Struct({ host: HostIdentity, holder: ProcessIdentity })
+type Holder = typeof Holder.Type
+const decodeHolder = Schema.decodeUnknownOption(Schema.fromJsonString(Holder))
+const encodeHolder = Schema.encodeEffect(Schema.fromJsonString(Holder))
+
+/**
+ * How the file `<name>.json` in the home is held as long as a scope; `running` makes the refusal from who holds it. Two at once
+ * may both take over from a dead one, so that what is done under it must bear that.
+ */
+export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (holder: Holder) => E) {
+  const files = yield* Files
+  const home = yield* Home
+  const host = yield* Host
+  const path = Path.join(home.directory, `${name}.json`)
+  const own = { host: host.identity, holder: host.self }
+
+  const holder = Effect.map(Effect.option(files.readText(path)), (text) => Option.flatMap(text, decodeHolder))
+
+  const take = Effect.gen(function*() {
+    const draft = Path.join(home.directory, `${name}.${yield* randomHex(12)}.tmp`)
+    const content = yield* Effect.mapError(
+      encodeHolder(own),
+      () => new FileError({ operation: "write", path, code: "EINVAL" })
+    )
+    yield* files.createFile(draft, content, 0o600)
+    yield* Effect.ensuring(files.link(draft, path), Effect.ignore(files.removeFile(draft)))
+  })
+
+  const removeDead = Effect.gen(function*() {
+    const found = yield* holder
+    if (Option.isNone(found)) return yield* Effect.asVoid(files.removeFile(path))
+    const standing = yield* Effect.provideService(Lease.judgeHolder(found.value), Host, host)
+    if (standing._tag !== "dead") return yield* Effect.fail(running(found.value))
+    yield* files.removeFile(path)
+  })
+
+  const isTaken = (error: unknown): error is FileError => error instanceof FileError && error.code === "EEXIST"
+  const acquire = Effect.catchIf(take, isTaken, () => Effect.andThen(removeDead, take)).pipe(
+    // Somebody else was quicker to replace a dead one.
+    Effect.catchIf(isTaken, () => Effect.andThen(removeDead, take))
+  )
+  const release = Effect.gen(function*() {
+    const found = yield* holder
+    const isOwn = Option.isSome(found) && found.value.holder.pid === own.holder.pid &&
+      found.value.holder.start === own.holder.start
+    if (isOwn) yield* files.removeFile(path)
+  }).pipe(Effect.ignoreCause)
+
+  const hold: Effect.Effect<void, E | FileError, Scope.Scope> = Effect.asVoid(
+    Effect.acquireRelease(acquire, () => release)
+  )
+  return { hold }
+})
 
 export class ReaperLock extends Context.Service<ReaperLock, {
   /** Holds the lock as long as the scope. */
@@ -32,51 +82,9 @@ export class ReaperLock extends Context.Service<ReaperLock, {
 }>()("@slipway/core/ReaperLock") {
   static readonly layer = Layer.effect(
     ReaperLock,
-    Effect.gen(function*() {
-      const files = yield* Files
-      const home = yield* Home
-      const host = yield* Host
-      const path = Path.join(home.directory, "reaper.json")
-      const own = { host: host.identity, holder: host.self }
-
-      const holder = Effect.map(Effect.option(files.readText(path)), (text) => Option.flatMap(text, decodeHolder))
-
-      const take = Effect.gen(function*() {
-        const draft = Path.join(home.directory, `reaper.${yield* randomHex(12)}.tmp`)
-        const content = yield* Effect.mapError(
-          encodeHolder(own),
-          () => new FileError({ operation: "write", path, code: "EINVAL" })
-        )
-        yield* files.createFile(draft, content, 0o600)
-        yield* Effect.ensuring(files.link(draft, path), Effect.ignore(files.removeFile(draft)))
-      })
-
-      const removeDead = Effect.gen(function*() {
-        const found = yield* holder
-        if (Option.isNone(found)) return yield* Effect.asVoid(files.removeFile(path))
-        const standing = yield* Effect.provideService(Lease.judgeHolder(found.value), Host, host)
-        if (standing._tag !== "dead") {
-          return yield* new ReaperRunning({ pid: found.value.holder.pid, machine: found.value.host.machine })
-        }
-        yield* files.removeFile(path)
-      })
-
-      const isTaken = (error: FileError) => error.code === "EEXIST"
-      const acquire = Effect.catchIf(take, isTaken, () => Effect.andThen(removeDead, take)).pipe(
-        // Somebody else was quicker to replace a dead one.
-        Effect.catchIf(
-          (error): error is FileError => error instanceof FileError && isTaken(error),
-          () => Effect.andThen(removeDead, take)
-        )
-      )
-      const release = Effect.gen(function*() {
-        const found = yield* holder
-        const isOwn = Option.isSome(found) && found.value.holder.pid === own.holder.pid &&
-          found.value.holder.start === own.holder.start
-        if (isOwn) yield* files.removeFile(path)
-      }).pipe(Effect.ignoreCause)
-
-      return ReaperLock.of({ hold: Effect.asVoid(Effect.acquireRelease(acquire, () => release)) })
-    })
+    Effect.map(
+      holdFile("reaper", ({ holder, host }) => new ReaperRunning({ pid: holder.pid, machine: host.machine })),
+      ReaperLock.of
+    )
   )
 }

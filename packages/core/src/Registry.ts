@@ -8,9 +8,10 @@
  */
 import { Context, type DateTime, type Effect, type Option, type Result, Schema } from "effect"
 import type { AdmissionRefused, Decision } from "./Admission.ts"
-import { type Agent, AgentId, type State } from "./Agent.ts"
-import type { ReleaseRecord } from "./Resource.ts"
-import type { Task, TaskId } from "./Task.ts"
+import { type Agent, AgentId, type State, StateTag } from "./Agent.ts"
+import { ProcessIdentity } from "./Host.ts"
+import { ReleaseRecord } from "./Resource.ts"
+import { type Task, TaskId } from "./Task.ts"
 
 /** The registry could not be read or written; nothing of the operation was stored. */
 export class RegistryUnavailable extends Schema.TaggedError<RegistryUnavailable>()("RegistryUnavailable", {
@@ -28,7 +29,7 @@ export class RegistryCorrupt extends Schema.TaggedError<RegistryCorrupt>()("Regi
   reason: Schema.String
 }) {
   override get message() {
-    return `the registry ${this.path} is damaged (${this.reason}) and was left as it is; restore it from a backup, or use another home`
+    return `the registry ${this.path} is damaged (${this.reason}) and was left as it is; 'slipway rebuild' sets it aside and makes a new one from what tasks and agents left`
   }
 }
 
@@ -49,7 +50,7 @@ export class RegistryReplaced extends Schema.TaggedError<RegistryReplaced>()("Re
   reason: Schema.String
 }) {
   override get message() {
-    return `the registry ${this.path} is not the one this home recorded (${this.reason}); a copied or restored registry does not know what runs now, so it is refused`
+    return `the registry ${this.path} is not the one this home recorded (${this.reason}); a copied or restored registry does not know what runs now, so it is refused; 'slipway rebuild' sets it aside and makes one from what tasks and agents left`
   }
 }
 
@@ -62,6 +63,9 @@ export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNot
 export const RegistryError = Schema.Union([RegistryUnavailable, RegistryCorrupt, RegistryTooNew, RegistryReplaced])
 export type RegistryError = typeof RegistryError.Type
 
+/** A state's name, or `leaked`; see `Agent.status`. */
+const StatusTag = Schema.Literals([...StateTag.literals, "leaked"])
+
 /** What happened to an agent, in the order in which it was stored. */
 export const AgentEvent = Schema.Struct({
   agentId: AgentId,
@@ -72,6 +76,38 @@ export const AgentEvent = Schema.Struct({
   detail: Schema.String
 })
 export type AgentEvent = typeof AgentEvent.Type
+
+/** Where an event stands among all events of a home; what is stored later stands higher. */
+export const EventCursor = Schema.Int.pipe(Schema.brand("EventCursor"))
+export type EventCursor = typeof EventCursor.Type
+
+/** What the releases did that led to a status. */
+export const Cleanup = Schema.Struct({
+  /** One by one, in their order. */
+  releases: Schema.Array(ReleaseRecord),
+  /** The processes that outlived KILL. */
+  survivors: Schema.Array(ProcessIdentity),
+  /** Whether a process had to be sent KILL. */
+  escalated: Schema.Boolean,
+  millis: Schema.Finite
+})
+export type Cleanup = typeof Cleanup.Type
+
+/** A transition of an agent of the home, whichever process made it. */
+export const HomeEvent = Schema.Struct({
+  cursor: EventCursor,
+  agentId: AgentId,
+  taskId: TaskId,
+  at: Schema.DateTimeUtcFromString,
+  /** Null for an agent that was just admitted. */
+  from: Schema.NullOr(StatusTag),
+  to: StatusTag,
+  /** A sentence for people. */
+  detail: Schema.String,
+  /** Null where nothing was released. */
+  cleanup: Schema.NullOr(Cleanup)
+})
+export type HomeEvent = typeof HomeEvent.Type
 
 /** What is stored beside a transition. */
 export interface Happening {
@@ -102,9 +138,40 @@ export const AgentTotal = Schema.Struct({
 })
 export type AgentTotal = typeof AgentTotal.Type
 
+/** How many durations there were, and how many of them up to each bound; the last bound is `+Inf`. */
+export interface Histogram {
+  readonly buckets: ReadonlyArray<{ readonly le: string; readonly count: number }>
+  readonly count: number
+  readonly seconds: number
+}
+
+/**
+ * What the registry counts. Only the agents, and those of them that are leaked, are as many as there are on record now; all else
+ * is since the registry was made, and never falls.
+ */
 export interface Totals {
   readonly agents: ReadonlyArray<AgentTotal>
+  readonly leaked: number
   readonly releases: ReadonlyArray<ReleaseTotal>
+  readonly releaseDurations: ReadonlyArray<Histogram & { readonly resource: string }>
+  /** Releases that had to send KILL. */
+  readonly escalations: ReadonlyArray<{ readonly resource: string; readonly count: number }>
+  /** Processes that outlived KILL. */
+  readonly survivors: number
+  /** By outcome: `committed` or `rolled-back`. */
+  readonly deployments: ReadonlyArray<{ readonly outcome: string; readonly count: number }>
+  readonly rollbacks: ReadonlyArray<{ readonly step: string; readonly count: number }>
+  /** From the request to the commit, of those that committed. */
+  readonly deployDuration: Histogram
+  /** By verdict of the reaper. */
+  readonly findings: ReadonlyArray<{ readonly verdict: string; readonly count: number }>
+}
+
+/** Something that a reap found. */
+export interface Found {
+  /** The agent's id, or the one that a stray bears. */
+  readonly subject: string
+  readonly verdict: string
 }
 
 export interface AgentFilter {
@@ -155,4 +222,10 @@ export class Registry extends Context.Service<Registry, {
   /** Forgets ended agents with their events; active ones stay. Answers how many it forgot. */
   readonly forget: (ids: ReadonlyArray<AgentId>) => Effect.Effect<number, RegistryError>
   readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
+  /** At most so many of the events behind a cursor, in the order of their commits. */
+  readonly eventsAfter: (cursor: number, limit: number) => Effect.Effect<ReadonlyArray<HomeEvent>, RegistryError>
+  /** Where the last event stands; 0 where there is none. */
+  readonly lastEvent: Effect.Effect<number, RegistryError>
+  /** Counts what a reap found, each once however often it is found; answers how many were new. */
+  readonly found: (findings: ReadonlyArray<Found>, at: DateTime.Utc) => Effect.Effect<number, RegistryError>
 }>()("@slipway/core/Registry") {}

@@ -17,15 +17,18 @@ import { ProcessIdentity } from "./Host.ts"
 export const ResourceKind = Schema.Literals(["global_registry", "prompt_file", "tmux_session", "task_registry"])
 export type ResourceKind = typeof ResourceKind.Type
 
+/** How many processes had to be sent KILL; absent where there were none. */
+const killed = { killed: Schema.optionalKey(Schema.Int) }
+
 /** What a release did. Only `Released` and `AlreadyGone` mean that nothing is left. */
 export const ReleaseOutcome = Schema.TaggedUnion({
-  Released: {},
+  Released: killed,
   AlreadyGone: {},
   /** Something stands at the reference that does not bear our id; it was not touched. */
-  Kept: { reason: Schema.String },
+  Kept: { reason: Schema.String, ...killed },
   /** Processes that outlived KILL. */
-  Survivors: { processes: Schema.Array(ProcessIdentity) },
-  Failed: { reason: Schema.String }
+  Survivors: { processes: Schema.Array(ProcessIdentity), ...killed },
+  Failed: { reason: Schema.String, ...killed }
 })
 export type ReleaseOutcome = typeof ReleaseOutcome.Type
 
@@ -33,6 +36,17 @@ export const Released: ReleaseOutcome = { _tag: "Released" }
 export const AlreadyGone: ReleaseOutcome = { _tag: "AlreadyGone" }
 export const kept = (reason: string): ReleaseOutcome => ({ _tag: "Kept", reason })
 export const failed = (reason: string): ReleaseOutcome => ({ _tag: "Failed", reason })
+
+/** How many processes a release had to send KILL: more than none means that the agent did not end when it was asked to. */
+export const killedBy = (outcome: ReleaseOutcome): number => "killed" in outcome ? outcome.killed ?? 0 : 0
+
+/** The outcome of a release that sent so many processes a KILL as well; whoever killed did find something. */
+export const withKilled = (outcome: ReleaseOutcome, count: number): ReleaseOutcome =>
+  count === 0
+    ? outcome
+    : outcome._tag === "AlreadyGone"
+    ? { _tag: "Released", killed: count }
+    : { ...outcome, killed: killedBy(outcome) + count }
 
 /** Whether nothing of ours is left: what is `Kept` is not ours. */
 export const isClean = (outcome: ReleaseOutcome): boolean =>
@@ -86,7 +100,10 @@ export const release = Effect.fnUntraced(function*<Ref>(
   )
   const attempts = Effect.flatMap(
     once,
-    (outcome) => outcome._tag === "Failed" ? Effect.delay(once, retryDelay) : Effect.succeed(outcome)
+    (outcome) =>
+      outcome._tag === "Failed"
+        ? Effect.map(Effect.delay(once, retryDelay), (again) => withKilled(again, killedBy(outcome)))
+        : Effect.succeed(outcome)
   )
   const [elapsed, outcome] = yield* Effect.timed(
     bounded(attempts, limit, () => failed(`not done within ${Duration.format(limit)}`))
@@ -113,6 +130,7 @@ const logFields = (record: ReleaseRecord) => ({
   outcome: record.outcome._tag,
   ...("reason" in record.outcome ? { reason: record.outcome.reason } : {}),
   ...("processes" in record.outcome ? { pids: record.outcome.processes.map(({ pid }) => pid) } : {}),
+  ...(killedBy(record.outcome) > 0 ? { killed: killedBy(record.outcome) } : {}),
   millis: Math.round(record.millis)
 })
 

@@ -274,13 +274,13 @@ export class Settle extends Context.Service<Settle, {
         return CleanupReport.leftovers(report).length > 0
           ? report
           : CleanupReport.add(report, yield* release(directory, agent.plan))
-      })
+      }, (released, agent) => Effect.annotateLogs(released, { agent: agent.id }))
 
       const releaseSession = (agent: Agent, grace?: Duration.Duration) =>
         Effect.map(
           release(session, sessionRef(agent, grace)),
           (record) => CleanupReport.add(CleanupReport.empty, record)
-        )
+        ).pipe(Effect.annotateLogs({ agent: agent.id }))
 
       /** Carries out an ending that has been claimed; answers with the row after it. */
       const carryOut = Effect.fn("Settle.finish")(function*(agent: Agent, grace?: Duration.Duration) {

@@ -5,15 +5,17 @@
  * would have to be ended apart from the registry's connection: agents outlive the layer, unless they were deployed with `deployScoped`.
  */
 import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
-import { TmuxProcess } from "@slipway/tmux"
-import { Context, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
+import { TmuxControl, TmuxProcess } from "@slipway/tmux"
+import { Context, DateTime, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
 import type { Agent, AgentId } from "./Agent.ts"
 import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } from "./Agents.ts"
 import { Deployer, type Deployment, type Observer } from "./Deployer.ts"
 import type { DeployError } from "./DeployError.ts"
 import { type DeployInput, invalid, type InvalidRequest } from "./DeployRequest.ts"
 import { type Diagnosis, Doctor } from "./Doctor.ts"
+import { Events, type FollowOptions } from "./Events.ts"
 import * as Files from "./Files.ts"
+import * as Findings from "./Findings.ts"
 import { defaultDirectory, Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
 import { Host } from "./Host.ts"
 import { WorkingDirectoryMissing } from "./Preflight.ts"
@@ -26,6 +28,7 @@ import {
   type AgentEvent,
   type AgentFilter,
   type AgentNotFound,
+  type HomeEvent,
   Registry,
   type RegistryError,
   type RegistryReplaced,
@@ -77,6 +80,11 @@ export class Slipway extends Context.Service<Slipway, {
     id: AgentId,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
+  /**
+   * Every transition of every agent of this home, whichever process makes it: in the order of the commits, each once, and with a
+   * cursor to go on from later. Goes on until it is interrupted.
+   */
+  readonly follow: (options?: FollowOptions) => Stream.Stream<HomeEvent, RegistryError>
   /** Looks for what the registry, tmux, the processes and the files do not agree on; changes nothing. */
   readonly reapPlan: Effect.Effect<ReapPlan, RegistryError>
   /** Acts on a plan, judging each item again; what is unknown stays. */
@@ -103,6 +111,11 @@ export interface SlipwayOptions extends Partial<HomeOptions> {
   readonly caller?: Caller | undefined
   /** The tmux executable; by default `tmux` on the caller's PATH. */
   readonly tmux?: string | undefined
+  /**
+   * How tmux is asked: by one long-lived client in control mode (the default, for a process that deploys more than once),
+   * or by a process per call (for one that does little and ends).
+   */
+  readonly transport?: "control" | "process" | undefined
   /** How long one step of a deployment may take, the wait for the agent apart; 20 seconds by default. */
   readonly stepLimit?: Duration.Input | undefined
 }
@@ -115,6 +128,7 @@ const make = Effect.gen(function*() {
   const prune = yield* Prune
   const reaper = yield* Reaper
   const doctor = yield* Doctor
+  const events = yield* Events
   const lock = yield* ReaperLock
   const files = yield* Files.Files
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
@@ -127,13 +141,23 @@ const make = Effect.gen(function*() {
     )
     const task = yield* fromRequest({ ...request, project })
     yield* registry.insertTask(task)
-    yield* Effect.provideService(Workspace.ensure(task), Files.Files, files)
+    yield* Effect.provideService(Workspace.ensure(task, home.id), Files.Files, files)
     return task
   })
 
   const task = Effect.fn("Slipway.task")(function*(id: TaskId) {
     const found = yield* registry.task(id)
     return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
+  })
+
+  const reap = Effect.fn("Slipway.reap")(function*(plan: ReapPlan, options?: ReapOptions) {
+    const reaped = yield* reaper.apply(plan, options)
+    // What was found is dealt with, whether or not it can be counted.
+    yield* Effect.catch(
+      registry.found(Findings.of(reaped), yield* DateTime.now),
+      (error) => Effect.logWarning(`what this reap found is not counted: ${error.message}`)
+    )
+    return reaped
   })
 
   return Slipway.of({
@@ -150,8 +174,9 @@ const make = Effect.gen(function*() {
     wait: agents.wait,
     stop: agents.stop,
     output: agents.output,
+    follow: events.follow,
     reapPlan: reaper.plan,
-    reap: reaper.apply,
+    reap,
     whileReaping: (effect) => Effect.scoped(Effect.andThen(lock.hold, effect)),
     doctor: doctor.examine,
     totals: registry.totals,
@@ -167,7 +192,9 @@ const layerNoDeps = (options: SlipwayOptions) => {
     Effect.map(callerOf(options), ({ environment }) => Agents.layer({ insideOf: environment["SLIPWAY_AGENT_ID"] }))
   )
   return Layer.effect(Slipway, make).pipe(
-    Layer.provide(Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer, ReaperLock.layer)),
+    Layer.provide(
+      Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer, Events.layer, ReaperLock.layer)
+    ),
     Layer.provideMerge(Reaper.layer),
     Layer.provide([Settle.layer, Preparation.layer(options)]),
     Layer.provide(resources)
@@ -184,14 +211,17 @@ export const services = (options: SlipwayOptions) => {
     const directory = options.directory ?? defaultDirectory(environment)
     return Home.layer({ ...options, directory, maxActive: options.maxActive ?? (yield* maxActiveOf(environment)) })
   }))
+  return registryLayer.pipe(Layer.provideMerge(home), Layer.provideMerge(machine(options)))
+}
+
+/** Files, processes and tmux of this machine. */
+export const machine = (options: SlipwayOptions) => {
   const spawner = NodeChildProcessSpawner.layer.pipe(Layer.provide([NodeFileSystem.layer, NodePath.layer]))
+  const transport: typeof TmuxProcess.layer = options.transport === "process" ? TmuxProcess.layer : TmuxControl.layer
   const tmux = Layer.unwrap(
-    Effect.map(callerOf(options), ({ environment }) => TmuxProcess.layer({ executable: options.tmux, environment }))
+    Effect.map(callerOf(options), ({ environment }) => transport({ executable: options.tmux, environment }))
   ).pipe(Layer.provide(spawner))
-  return registryLayer.pipe(
-    Layer.provideMerge(home),
-    Layer.provideMerge(Layer.mergeAll(Files.layer, Host.layer, ProcessTree.layer, tmux))
-  )
+  return Layer.mergeAll(Files.layer, Host.layer, ProcessTree.layer, tmux)
 }
 
 const layer = (options: SlipwayOptions): Layer.Layer<Slipway, HomeUnusable | RegistryError | RegistryReplaced> =>

@@ -26,20 +26,26 @@ export const directoryOf = (project: string, taskId: TaskId): string => Path.joi
 export const entryOf = (workspace: string, agentId: string): string => Path.join(workspace, "agents", `${agentId}.json`)
 
 /** Makes what is missing of the workspace and writes `task.json`; safe to run again and at once. */
-export const ensure = Effect.fnUntraced(function*(task: Task): Effect.fn.Return<string, WorkspaceUnusable, Files> {
+export const ensure = Effect.fnUntraced(function*(
+  task: Task,
+  homeId: string
+): Effect.fn.Return<string, WorkspaceUnusable, Files> {
   const files = yield* Files
   const workspace = directoryOf(task.project, task.id)
   const make = Effect.gen(function*() {
     const top = Path.join(task.project, ".slipway")
     yield* checkOwned(task.project, Path.join(workspace, "agents"))
     for (const directory of [top, workspace, Path.join(workspace, "agents")]) {
+      if ((yield* files.inspect(directory)) !== undefined) continue
       yield* Effect.catchIf(files.makeDirectory(directory, 0o700), isThere, () => Effect.void)
     }
     const ignore = Path.join(top, ".gitignore")
     if ((yield* files.inspect(ignore)) === undefined) yield* files.replaceFile(ignore, "*\n", 0o600)
     const document = Path.join(workspace, "task.json")
     if ((yield* files.inspect(document)) === undefined) {
-      yield* files.replaceFile(document, `${JSON.stringify(View.task(task), null, 2)}\n`, 0o600)
+      // The home's id tells tasks of two homes in one project apart, should a registry have to be rebuilt from them.
+      const content = { ...View.task(task), home_id: homeId }
+      yield* files.replaceFile(document, `${JSON.stringify(content, null, 2)}\n`, 0o600)
     }
   })
   yield* Effect.mapError(make, (error) => new WorkspaceUnusable({ path: workspace, reason: error.message }))

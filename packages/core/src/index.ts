@@ -10,6 +10,7 @@ export { type Deployment, type Observer } from "./Deployer.ts"
 export * from "./DeployError.ts"
 export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./DeployRequest.ts"
 export { type Diagnosis, type Finding } from "./Doctor.ts"
+export { type FollowOptions } from "./Events.ts"
 export { FileError } from "./Files.ts"
 export { defaultDirectory, HomeUnusable } from "./Home.ts"
 export * as Metrics from "./Metrics.ts"
@@ -20,9 +21,23 @@ export * from "./Readiness.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan } from "./Reaper.ts"
 export { ReaperRunning } from "./ReaperLock.ts"
 export {
+  HomeCopied,
+  Rebuild,
+  type RebuildError,
+  type RebuildRequest,
+  RebuildRunning,
+  type Rebuilt,
+  RegistryHealthy,
+  RegistryInUse
+} from "./Rebuild.ts"
+export {
   type AgentEvent,
   AgentNotFound,
   type AgentTotal,
+  Cleanup,
+  EventCursor,
+  type Histogram,
+  HomeEvent,
   RegistryCorrupt,
   RegistryError,
   RegistryReplaced,

@@ -18,6 +18,9 @@ const assertDead = (result: TerminateResult) => {
   return result
 }
 
+/** Lets the test's clock run on, for what waits. */
+const strangerOnTime = Effect.andThen(TestClock.adjust("1 second"), Effect.never)
+
 const quick = { grace: "5 seconds", limit: "10 seconds" } as const
 const stubborn = { grace: "50 millis", limit: "10 seconds" } as const
 
@@ -505,6 +508,21 @@ describe("an operating system in memory", () => {
       assert.strictEqual((yield* blind({}))._tag, "Unknown")
       const result = yield* blind({ 100: { start: "10" }, 101: { start: "11", ppid: 100 } })
       assert.strictEqual(assertDead(result).signalled, 2)
+    }))
+
+  it.effect("a process that tmux has just made is known by its birth, before it has its mark", () =>
+    Effect.gen(function*() {
+      const execing = { _tag: "Execing" } as const
+      const fake = fakeSystem({ 9: { start: "500" }, 100: { start: "1000", ppid: 9, environ: execing } })
+      const identify = (birth: { readonly parent: number; readonly since: number }) =>
+        fake.tree.identify(100, "a", Duration.zero, birth)
+      // Nobody adjusts the clock: an answer that waits would never come.
+      assert.deepStrictEqual(yield* identify({ parent: 9, since: 10 }), {
+        _tag: "Ours",
+        identity: { pid: 100, start: "1000" }
+      })
+      assert.strictEqual((yield* Effect.raceFirst(identify({ parent: 8, since: 10 }), strangerOnTime))._tag, "Stranger")
+      assert.strictEqual((yield* Effect.raceFirst(identify({ parent: 9, since: 11 }), strangerOnTime))._tag, "Stranger")
     }))
 
   it.effect("it can be interrupted between its rounds", () =>

@@ -1,6 +1,6 @@
 /** What every registry has to do, as one suite: run it with a layer that gives an empty registry each time it is built. */
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, type Layer, Option, Result } from "effect"
+import { DateTime, Effect, type Layer, Option, Result } from "effect"
 import {
   type Agent,
   AgentId,
@@ -445,6 +445,109 @@ export const suite = (name: string, layer: Layer.Layer<Registry, unknown>) => {
         const events = yield* registry.events(agent.id)
         assert.deepStrictEqual(events.map((event) => event.status), ["deploying", "ending", "leaked", "stopped"])
         assert.deepStrictEqual(events.slice(1).map((event) => event.detail), ["one", "two", "three"])
+      }))
+  })
+
+  describe(`${name}: events of the home`, () => {
+    test("are told in the order in which they were stored, with what they led from and to, behind any cursor", (registry) =>
+      Effect.gen(function*() {
+        const task = yield* withTask(registry)
+        const [one, two] = [yield* runningAgent(registry, task), yield* admitted(registry, makeAgent(task.id))]
+        const survivors = [{ pid: 7, start: "70" }]
+        const releases = [
+          { ...record("tmux_session", { _tag: "Survivors", processes: survivors, killed: 2 }), millis: 1500 },
+          { ...record("prompt_file", { _tag: "Released" }), millis: 2.5 }
+        ]
+        yield* registry.transition(two.id, rolledBack, { at: moment(2), detail: "it failed", releases })
+        yield* toState(registry, one.id, exited)
+        const all = yield* registry.eventsAfter(0, 100)
+        assert.deepStrictEqual(all.map(({ agentId, from, to }) => [agentId, from, to]), [
+          [one.id, null, "deploying"],
+          [one.id, "deploying", "running"],
+          [two.id, null, "deploying"],
+          [two.id, "deploying", "rolled-back"],
+          [one.id, "running", "exited"]
+        ])
+        assert.deepStrictEqual(all.map(({ taskId }) => taskId), all.map(() => task.id))
+        const { cursor: _, ...third } = all[3] ?? assert.fail("there is one")
+        assert.deepStrictEqual(third, {
+          agentId: two.id,
+          taskId: task.id,
+          at: moment(2),
+          from: "deploying",
+          to: "rolled-back",
+          detail: "it failed",
+          cleanup: { releases, survivors, escalated: true, millis: 1502.5 }
+        })
+        assert.isTrue(all.every(({ cleanup }, index) => index === 3 || cleanup === null))
+        for (const [index, { cursor }] of all.entries()) {
+          assert.deepStrictEqual(yield* registry.eventsAfter(cursor, 2), all.slice(index + 1, index + 3))
+        }
+        assert.strictEqual(yield* registry.lastEvent, all.at(-1)?.cursor)
+      }))
+
+    test("go with an agent that is forgotten, and no cursor is given out twice", (registry) =>
+      Effect.gen(function*() {
+        assert.strictEqual(yield* registry.lastEvent, 0)
+        const task = yield* withTask(registry)
+        const [one, two] = [yield* runningAgent(registry, task), yield* runningAgent(registry, task)]
+        yield* toState(registry, two.id, exited)
+        const before = yield* registry.lastEvent
+        yield* registry.forget([two.id])
+        assert.deepStrictEqual((yield* registry.eventsAfter(0, 100)).map(({ agentId }) => agentId), [one.id, one.id])
+        yield* toState(registry, one.id, exited)
+        const [next] = yield* registry.eventsAfter(before, 100)
+        assert.deepInclude(next, { agentId: one.id, from: "running", to: "exited" })
+      }))
+  })
+
+  describe(`${name}: sums`, () => {
+    test("rise with each transition that is stored, and with each thing that is found once", (registry) =>
+      Effect.gen(function*() {
+        const task = yield* withTask(registry)
+        const released = { ...record("tmux_session", { _tag: "Released", killed: 1 }), millis: 7 }
+        for (let round = 1; round <= 2; round++) {
+          const agent = yield* admitted(registry, makeAgent(task.id))
+          const releases = [released, record("prompt_file"), record("prompt_file")]
+          yield* registry.transition(agent.id, rolledBack, { at: moment(round), detail: "", releases })
+          yield* registry.found([{ subject: agent.id, verdict: "leftover" }], moment(round))
+          yield* registry.found([{ subject: agent.id, verdict: "leftover" }], moment(round))
+        }
+        const totals = yield* registry.totals
+        assert.deepStrictEqual(totals.releases, [
+          {
+            resource: "prompt_file",
+            outcome: "Failed",
+            count: 4,
+            millis: 4,
+            firstAt: DateTime.formatIso(moment(1)),
+            lastAt: DateTime.formatIso(moment(2)),
+            lastReason: "it would not go"
+          },
+          {
+            resource: "tmux_session",
+            outcome: "Released",
+            count: 2,
+            millis: 14,
+            firstAt: DateTime.formatIso(moment(1)),
+            lastAt: DateTime.formatIso(moment(2)),
+            lastReason: null
+          }
+        ])
+        assert.deepStrictEqual(totals.escalations, [{ resource: "tmux_session", count: 2 }])
+        assert.deepStrictEqual(totals.rollbacks, [{ step: "session", count: 2 }])
+        assert.deepStrictEqual(totals.deployments, [{ outcome: "rolled-back", count: 2 }])
+        assert.deepStrictEqual(totals.findings, [{ verdict: "leftover", count: 2 }])
+      }))
+
+    test("tell how many agents are leaked now", (registry) =>
+      Effect.gen(function*() {
+        const task = yield* withTask(registry)
+        for (const state of [ending(null), ending([record("tmux_session")]), ending([record("prompt_file")]), exited]) {
+          const agent = yield* admitted(registry, makeAgent(task.id))
+          yield* toState(registry, agent.id, state)
+        }
+        assert.strictEqual((yield* registry.totals).leaked, 2)
       }))
   })
 

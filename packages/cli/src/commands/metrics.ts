@@ -1,11 +1,30 @@
 /**
  * `slipway metrics`: totals from the registry as Prometheus text, so that short-lived commands count too.
  */
-import { Metrics, Slipway } from "@slipway/core"
+import { Metrics, Slipway, type Totals } from "@slipway/core"
 import { Effect } from "effect"
 import { Command } from "../Cli.ts"
 import * as Open from "../Open.ts"
 import { Output } from "../Output.ts"
+
+const toJson = (totals: Totals) => ({
+  agents: totals.agents,
+  agents_leaked: totals.leaked,
+  deployments: totals.deployments,
+  success_rate: Metrics.successRate(totals),
+  rollbacks: totals.rollbacks,
+  deploy_duration: totals.deployDuration,
+  releases: totals.releases.map(({ firstAt, lastAt, lastReason, ...total }) => ({
+    ...total,
+    first_at: firstAt,
+    last_at: lastAt,
+    last_reason: lastReason
+  })),
+  release_durations: totals.releaseDurations,
+  escalations: totals.escalations,
+  survivors: totals.survivors,
+  findings: totals.findings
+})
 
 export const metrics = Command.make(
   "metrics",
@@ -14,20 +33,11 @@ export const metrics = Command.make(
     const output = yield* Output
     const slipway = yield* Slipway
     const totals = yield* slipway.totals
-    const json = {
-      agents: totals.agents,
-      releases: totals.releases.map(({ firstAt, lastAt, lastReason, ...total }) => ({
-        ...total,
-        first_at: firstAt,
-        last_at: lastAt,
-        last_reason: lastReason
-      }))
-    }
-    yield* output.answer(json, Metrics.prometheus(totals).trimEnd())
+    yield* output.answer(toJson(totals), Metrics.prometheus(totals).trimEnd())
   }, Effect.provide(Open.layer))
 ).pipe(
   Command.withDescription(
-    "Print how many agents are on record, and what releases did since this home was made, as Prometheus text."
+    "Print how many agents are on record, and what deployments, releases and reaps did since this home was made, as Prometheus text."
   ),
   Command.withShortDescription("Print totals for Prometheus"),
   Command.withExamples([

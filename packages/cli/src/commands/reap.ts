@@ -3,11 +3,14 @@
  *
  * `--dry-run` prints the very plan that would be applied; `--plan` acts only on what is in that plan and in a fresh one. What
  * is unknown is told and left, and what bears our id without a row only goes when it is named by `--stray`.
+ *
+ * `--watch` goes on until a signal, and `--metrics-port` serves the registry's totals and its own meanwhile; a port that
+ * can't be had is told before the first turn.
  */
-import { currentCaller, type Item, type Reaped, ReapPlan, Slipway } from "@slipway/core"
-import { Duration, Effect, FileSystem, Option, Schema } from "effect"
+import { currentCaller, type Item, Metrics, type Reaped, ReapPlan, Slipway } from "@slipway/core"
+import { Clock, Duration, Effect, FileSystem, Option, Schema } from "effect"
 import * as Path from "node:path"
-import { Command, duration, Flag, text, toggle } from "../Cli.ts"
+import { Command, count, duration, Flag, text, toggle } from "../Cli.ts"
 import { unreadable, UsageError } from "../Errors.ts"
 import * as ExitCode from "../ExitCode.ts"
 import * as Open from "../Open.ts"
@@ -25,7 +28,12 @@ const config = {
     "Also remove what bears this agent's id and has no row, repeatable; otherwise it is only reported"
   ).pipe(Flag.atLeast(0)),
   watch: toggle("watch", "Reap again and again until a signal ends it; one per home"),
-  every: duration("every", "With --watch: how long to pause between two reaps (default: 30s)").pipe(Flag.optional)
+  every: duration("every", "With --watch: how long to pause between two reaps (default: 30s)").pipe(Flag.optional),
+  metricsPort: count(
+    "metrics-port",
+    "PORT",
+    "With --watch: serve metrics for Prometheus on this port of 127.0.0.1; 0 for any that is free"
+  ).pipe(Flag.optional)
 }
 
 type Options = Command.Command.Config.Infer<typeof config>
@@ -59,7 +67,7 @@ const readPlan = Effect.fnUntraced(function*(file: string) {
 
 /** Flags of which one would be without effect. */
 const checkFlags = (options: Options, json: boolean): Effect.Effect<void, UsageError> => {
-  const { dryRun, every, plan, stray, watch } = options
+  const { dryRun, every, metricsPort, plan, stray, watch } = options
   const refuse = (problem: string, hint: string) => Effect.fail(new UsageError({ problem, hint }))
   const apart = "leave one of them out"
   if (watch && json) return refuse("--watch goes on, and --json prints one value", apart)
@@ -72,6 +80,10 @@ const checkFlags = (options: Options, json: boolean): Effect.Effect<void, UsageE
   if (Option.isSome(every)) {
     if (!watch) return refuse("--every is how long --watch pauses", "give both, or none for one reap")
     if (every.value < leastPauseMillis) return refuse("--every is too short", `give it ${leastPauseMillis}ms or more`)
+  }
+  if (Option.isSome(metricsPort)) {
+    if (!watch) return refuse("--metrics-port is for --watch", "give both, or ask 'slipway metrics' once")
+    if (metricsPort.value > 65_535) return refuse("--metrics-port is no port", "give one from 0 to 65535")
   }
   return Effect.void
 }
@@ -122,14 +134,53 @@ const toJson = (reaped: ReadonlyArray<Reaped>, missing: ReadonlyArray<string>) =
 const noStray = (id: string): string =>
   `there is no stray ${JSON.stringify(id)} to reap; 'slipway reap --dry-run' shows those there are`
 
+const secondsSince = (begin: bigint) => Effect.map(Clock.monotonicTimeNanos, (now) => Number(now - begin) / 1e9)
+
+/** Keeps what a standing reaper tells of its turns. */
+const turnsOf = Effect.sync(() => {
+  const turns = { done: 0, failed: 0 }
+  let last: { readonly endedAt: bigint; readonly seconds: number } | undefined
+  const measure = Effect.fnUntraced(function*<A, E>(turn: Effect.Effect<A, E>) {
+    const begin = yield* Clock.monotonicTimeNanos
+    return yield* Effect.onExit(turn, (exit) =>
+      Effect.gen(function*() {
+        turns[exit._tag === "Success" ? "done" : "failed"]++
+        last = { endedAt: yield* Clock.monotonicTimeNanos, seconds: yield* secondsSince(begin) }
+      }))
+  })
+  const told = Effect.gen(function*() {
+    const watch: Metrics.Watch = {
+      turns: { ...turns },
+      lastTurnSeconds: last?.seconds ?? null,
+      sinceTurnSeconds: last === undefined ? null : yield* secondsSince(last.endedAt)
+    }
+    return watch
+  })
+  return { measure, told }
+})
+
+/** Serves metrics for as long as the scope; only whoever asks for it pays for an HTTP server. */
+const serveMetrics = Effect.fnUntraced(function*(port: number, watch: Effect.Effect<Metrics.Watch>) {
+  const output = yield* Output
+  const slipway = yield* Slipway
+  const server = yield* Effect.promise(() => import("../MetricsServer.ts"))
+  const metrics = Effect.gen(function*() {
+    return Metrics.prometheus(yield* slipway.totals) + Metrics.prometheusWatch(yield* watch)
+  })
+  const bound = yield* server.serve({ port, metrics })
+  yield* output.note(`slipway: metrics are served on http://127.0.0.1:${bound}/metrics`)
+})
+
 /** Reaps until it is interrupted; a reap that fails is told, and tried again at its next turn. */
 const watch = Effect.fnUntraced(function*(options: Options) {
   const output = yield* Output
   const slipway = yield* Slipway
   const every = Duration.millis(Option.getOrElse(options.every, () => 30_000))
+  const turns = yield* turnsOf
+  if (Option.isSome(options.metricsPort)) yield* serveMetrics(options.metricsPort.value, turns.told)
   yield* output.note(`slipway: reaping every ${Duration.format(every)} until a signal ends it`)
   const once = Effect.flatMap(slipway.reapPlan, (plan) => slipway.reap(plan, { strays: options.stray }))
-  const turn = Effect.flatMap(once, (reaped) =>
+  const turn = Effect.flatMap(turns.measure(once), (reaped) =>
     Effect.forEach(
       reaped.filter(({ outcome }) => outcome !== "skipped"),
       (each) => output.line(plain(`${each.item.subject} ${each.item.verdict}: ${each.outcome} (${why(each)})`))
@@ -137,7 +188,7 @@ const watch = Effect.fnUntraced(function*(options: Options) {
       Effect.catch((error) => output.note(`slipway: this reap failed, and the next one tries again: ${error.message}`))
     )
   return yield* Effect.forever(Effect.andThen(turn, Effect.sleep(every)))
-})
+}, Effect.scoped)
 
 const run = Effect.fnUntraced(function*(options: Options) {
   const output = yield* Output
@@ -189,6 +240,10 @@ export const reap = Command.make("reap", config, run).pipe(
     {
       command: "slipway reap --watch --every 30s",
       description: "Keep a home clean, and enforce limits of time, until a signal ends it"
+    },
+    {
+      command: "slipway reap --watch --metrics-port 9464",
+      description: "The same, and let Prometheus scrape http://127.0.0.1:9464/metrics"
     }
   ])
 )

@@ -18,10 +18,12 @@ import type { System } from "./System.ts"
 
 /** Nothing of the agent is left: how many got a KILL, and how many any signal at all. */
 export const Dead = Schema.TaggedStruct("Dead", { killed: Schema.Int, signalled: Schema.Int })
+/** How many got a KILL, where the end is not proven; absent where none did. */
+const killed = { killed: Schema.optionalKey(Schema.Int) }
 /** These still lived when the limit was reached. */
-export const Survivors = Schema.TaggedStruct("Survivors", { processes: Schema.Array(ProcessIdentity) })
+export const Survivors = Schema.TaggedStruct("Survivors", { processes: Schema.Array(ProcessIdentity), ...killed })
 /** Whether anything is left could not be told; ask again later. */
-export const Unknown = Schema.TaggedStruct("Unknown", { reason: Schema.String })
+export const Unknown = Schema.TaggedStruct("Unknown", { reason: Schema.String, ...killed })
 
 /** The answer of `terminate`, as it is also stored. */
 export const TerminateResult = Schema.Union([Dead, Survivors, Unknown]).pipe(Schema.toTaggedUnion("_tag"))
@@ -53,6 +55,9 @@ const spareMillis = 250
 
 /** How long a round waits for what it killed before it looks and kills again. */
 const roundMillis = 100
+
+/** How long a round waits for the spared alone, which record an exit in a moment, before it looks again. */
+const sparedMillis = 20
 
 /** The pauses between two polls, which cost one read per process; without a /proc a read costs a child process. */
 const pauses = (system: System) => system.environments ? { first: 1, longest: 20 } : { first: 50, longest: 200 }
@@ -137,14 +142,18 @@ const hunt = (system: System, options: TerminateOptions) => {
     return sight
   }
 
-  /** Reads again who of the last look lives, and counts those that are not spared. */
-  const poll = (): number => {
+  /** Reads again who of the last look lives. */
+  const poll = (): "all-gone" | "spared-only" | "others" => {
     for (const key of living) {
       const identity = known.get(key)
       const now = identity === undefined ? "gone" : system.stat(identity.pid)
       if (now === "gone" || (now !== "unreadable" && (now.zombie || now.start !== identity?.start))) living.delete(key)
     }
-    return Array.from(living).filter((key) => !spared.has(key)).length
+    return living.size === 0
+      ? "all-gone"
+      : Array.from(living).every((key) => spared.has(key))
+      ? "spared-only"
+      : "others"
   }
 
   /** Whether nobody lives in any group that was ours, by the kernel's own word or by the rows of what is left in it. */
@@ -158,21 +167,25 @@ const hunt = (system: System, options: TerminateOptions) => {
     return true
   }
 
+  const soFar = () => killed.size === 0 ? {} : { killed: killed.size }
+
   const verdict = (sight: Sight): TerminateResult => {
     if (sight.unreadable > 0) {
       return Unknown.make({
+        ...soFar(),
         reason: `${sight.unreadable} processes of this user may belong to ${agentId} and do not show whether they do`
       })
     }
     if (!system.environments && roots.length > 0 && !rootSeen) {
       return Unknown.make({
+        ...soFar(),
         reason: `the launcher of ${agentId} had ended before, and this system does not show what else it started`
       })
     }
     return Dead.make({ killed: killed.size, signalled: signalled.size })
   }
 
-  return { strike, poll, groupsAreDead, verdict }
+  return { strike, poll, groupsAreDead, verdict, soFar }
 }
 
 /** Ends all members of an agent; the contract stands in `ProcessTree`. */
@@ -206,7 +219,7 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
       if ("blind" in sight) {
         clean = 0
         if (over || ++blindLooks >= mostBlindLooks) {
-          return Unknown.make({ reason: `the process table cannot be read (${sight.blind})` })
+          return Unknown.make({ ...prey.soFar(), reason: `the process table cannot be read (${sight.blind})` })
         }
         yield* rest
         continue
@@ -218,6 +231,7 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
         if (clean >= cleanLooks(system, sight)) return prey.verdict(sight)
         if (over) {
           return Unknown.make({
+            ...prey.soFar(),
             reason: `the time was over before the end of all processes of ${options.agentId} was proven`
           })
         }
@@ -226,14 +240,16 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
       }
 
       clean = 0
-      if (over) return Survivors.make({ processes: sight.members.map(({ pid, start }) => ({ pid, start })) })
+      if (over) {
+        return Survivors.make({ ...prey.soFar(), processes: sight.members.map(({ pid, start }) => ({ pid, start })) })
+      }
       const until = at < graceEnds ? graceEnds : Math.min(at + roundMillis, limit)
-      if (prey.poll() > 0) {
-        pause = first
-        do yield* rest
-        while (prey.poll() > 0 && (yield* elapsed) < until)
-      } else {
-        // Only the spared are left. A launcher may just be starting what no look has shown yet, so each pause ends in one.
+      pause = first
+      for (let left = prey.poll(), aloneUntil = Infinity; left !== "all-gone"; left = prey.poll()) {
+        const now = yield* elapsed
+        // Others may have left heirs, and a launcher may be starting what no look has shown yet: the next look is soon.
+        if (left === "spared-only") aloneUntil = Math.min(aloneUntil, now + sparedMillis)
+        if (now >= Math.min(until, aloneUntil)) break
         yield* rest
       }
     }

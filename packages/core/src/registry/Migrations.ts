@@ -4,8 +4,9 @@
  * A row's truth is its document; the columns beside it are what queries and constraints need, and are written together with it by
  * one function. Partial indexes keep an admission as cheap among ten thousand ended agents as among ten.
  */
-import { Effect } from "effect"
+import { Clock, Effect } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
+import * as Tallies from "./Tallies.ts"
 
 export const table = "slipway_migrations"
 
@@ -62,7 +63,72 @@ const initial = Effect.gen(function*() {
   yield* sql`CREATE INDEX releases_outcome ON releases (resource, outcome)`
 })
 
-const migrations = { "0001_initial": initial }
+/**
+ * Counts move from rows that are scanned to sums that are kept, and an event can carry the cleanup that led to it. What the rows
+ * tell is carried over; they stay, and nothing reads or writes them any more. Durations of deployments were not on record before.
+ */
+const sums = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE events ADD COLUMN cleanup TEXT`
+  yield* sql`CREATE TABLE tallies (
+    metric TEXT NOT NULL,
+    label TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    count BIGINT NOT NULL,
+    micros BIGINT NOT NULL,
+    first_at TEXT NOT NULL,
+    last_at TEXT NOT NULL,
+    last_reason TEXT,
+    PRIMARY KEY (metric, label, detail)
+  )`
+  // What reaps found, so that what stays is counted once; a stray has no agent to refer to.
+  yield* sql`CREATE TABLE findings (
+    subject TEXT NOT NULL,
+    verdict TEXT NOT NULL,
+    at TEXT NOT NULL,
+    PRIMARY KEY (subject, verdict)
+  )`
+  yield* sql`CREATE INDEX agents_counts ON agents (status, end_detail)`
+  const columns = sql.literal("metric, label, detail, count, micros, first_at, last_at, last_reason")
+  yield* sql`INSERT INTO tallies (${columns})
+    SELECT 'release', resource, outcome, count(*), sum(millis) * 1000, min(at), max(at),
+      (SELECT last.reason FROM releases last
+        WHERE last.resource = releases.resource AND last.outcome = releases.outcome ORDER BY last.at DESC LIMIT 1)
+    FROM releases GROUP BY resource, outcome`
+  const bucket = sql.literal(
+    `CASE ${
+      Tallies.releaseBounds.map((bound) => `WHEN millis <= ${bound * 1000} THEN '${bound}'`).join(" ")
+    } ELSE '${Tallies.beyond}' END`
+  )
+  yield* sql`INSERT INTO tallies (${columns})
+    SELECT 'release-duration', resource, ${bucket}, count(*), sum(millis) * 1000, min(at), max(at), NULL
+    FROM releases GROUP BY resource, ${bucket}`
+  yield* sql`INSERT INTO tallies (${columns})
+    SELECT 'deployment', 'committed', '', count(DISTINCT agent_id), 0, min(at), max(at), NULL
+    FROM events WHERE status = 'running' HAVING count(*) > 0`
+  const rolledBack = sql.literal(
+    `agents WHERE status = 'rolled-back' OR status = 'ending' AND NOT EXISTS
+      (SELECT 1 FROM events WHERE events.agent_id = agents.id AND events.status = 'running')`
+  )
+  yield* sql`INSERT INTO tallies (${columns})
+    SELECT 'deployment', 'rolled-back', '', count(*), 0, min(created_at), max(created_at), NULL
+    FROM ${rolledBack} HAVING count(*) > 0`
+  yield* sql`INSERT INTO tallies (${columns})
+    SELECT 'rollback', coalesce(end_detail, 'unknown'), '', count(*), 0, min(created_at), max(created_at), NULL
+    FROM ${rolledBack} GROUP BY end_detail`
+  // A registry that is made anew in place of another one gives out cursors behind all that the other gave out, so that whoever
+  // follows misses nothing of it: no registry stores a million events a second.
+  const micros = (yield* Clock.currentTimeMillis) * 1000
+  yield* sql.onDialectOrElse({
+    pg: () => Effect.void,
+    orElse: () =>
+      Effect.asVoid(sql`INSERT INTO sqlite_sequence (name, seq)
+        SELECT 'events', ${micros} WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'events')`)
+  })
+})
+
+/** All migrations, in their order; tests make registries of former schemas with the first of them. */
+export const migrations = { "0001_initial": initial, "0002_sums": sums }
 
 /** The newest schema that this version knows. */
 export const newest = Object.keys(migrations).length

@@ -9,23 +9,26 @@
 import { Array as Arr, DateTime, type Duration, Effect, Layer, Option, Predicate, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
 import { decide } from "../Admission.ts"
-import { Agent, type AgentId, endDetail, holdsSlot, isActive, StateTag, status } from "../Agent.ts"
+import { Agent, type AgentId, endDetail, holdsSlot, isActive, isLeaked, StateTag, status } from "../Agent.ts"
+import * as CleanupReport from "../CleanupReport.ts"
 import {
   AgentEvent,
   AgentNotFound,
   AgentTotal,
+  type Found,
   type Happening,
+  HomeEvent,
   Registry,
   RegistryCorrupt,
   type RegistryError,
   RegistryTooNew,
-  RegistryUnavailable,
-  ReleaseTotal
+  RegistryUnavailable
 } from "../Registry.ts"
-import type { ReleaseRecord } from "../Resource.ts"
+import { ReleaseRecord } from "../Resource.ts"
 import { Task, type TaskId } from "../Task.ts"
 import { retryLocked } from "./Locked.ts"
 import * as Migrations from "./Migrations.ts"
+import * as Tallies from "./Tallies.ts"
 
 const TaskRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Task) }))
 const AgentRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Agent) }))
@@ -33,13 +36,16 @@ const EventRows = Schema.Array(AgentEvent)
 const CountRows = Schema.Array(Schema.Struct({ n: Schema.NullOr(Schema.Int) }))
 const StatusRows = Schema.Array(Schema.Struct({ id: Schema.String, status: StateTag }))
 const AgentTotalRows = Schema.Array(AgentTotal)
-const ReleaseTotalRows = Schema.Array(ReleaseTotal)
+const TallyRows = Schema.Array(Tallies.Tally)
+const Releases = Schema.fromJsonString(Schema.Array(ReleaseRecord))
+const HomeEventRows = Schema.Array(Schema.Struct({ ...HomeEvent.fields, cleanup: Schema.NullOr(Releases) }))
 const CheckRows = Schema.Array(Schema.Struct({ quick_check: Schema.String }))
 const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
 const IdRows = Schema.Array(Schema.Struct({ id: Agent.fields.id }))
 
 const encodeTaskJson = Schema.encodeEffect(Schema.fromJsonString(Task))
 const encodeAgentJson = Schema.encodeEffect(Schema.fromJsonString(Agent))
+const encodeReleases = Schema.encodeEffect(Releases)
 const unwritable = (error: Schema.SchemaError) =>
   new RegistryUnavailable({ operation: "write a row", reason: error.message })
 
@@ -109,10 +115,14 @@ const make = Effect.fnUntraced(function*(
   const decodeIds = decode(IdRows)
   const decodeStatuses = decode(StatusRows)
   const decodeAgentTotals = decode(AgentTotalRows)
-  const decodeReleaseTotals = decode(ReleaseTotalRows)
+  const decodeTallies = decode(TallyRows)
+  const decodeHomeEvents = decode(HomeEventRows)
   const decodeChecks = decode(CheckRows)
   const encodeTask = (task: Task) => Effect.mapError(encodeTaskJson(task), unwritable)
   const encodeAgent = (agent: Agent) => Effect.mapError(encodeAgentJson(agent), unwritable)
+
+  // As the one kind of number that clients of every database read as such, exact far beyond what is counted here.
+  const asNumber = (expression: string) => sql.literal(`CAST(${expression} AS DOUBLE PRECISION)`)
 
   const count = (statement: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
     Effect.map(Effect.flatMap(statement, decodeCounts), (rows) => rows[0]?.n ?? 0)
@@ -162,32 +172,32 @@ const make = Effect.fnUntraced(function*(
       (rows) => rows[0]?.document
     )
 
-  const columns = (agent: Agent, document: string) => ({
-    status: agent.state._tag,
-    is_active: isActive(agent.state) ? 1 : 0,
-    holds_slot: holdsSlot(agent.state) ? 1 : 0,
-    request_key: agent.key,
-    end_detail: endDetail(agent.state),
-    document
+  const insertEvent = (agent: Agent, at: DateTime.Utc, detail: string, cleanup: string | null) =>
+    sql`INSERT INTO events ${
+      sql.insert({ agent_id: agent.id, at: DateTime.formatIso(at), status: status(agent), detail, cleanup })
+    }`
+
+  const tally = Effect.fnUntraced(function*(increments: ReadonlyArray<Tallies.Increment>, at: DateTime.Utc) {
+    if (!Arr.isReadonlyArrayNonEmpty(increments)) return
+    const moment = DateTime.formatIso(at)
+    const rows = Arr.map(increments, ({ reason, ...increment }) => ({
+      ...increment,
+      first_at: moment,
+      last_at: moment,
+      last_reason: reason
+    }))
+    // Clocks of several processes need not agree on what came last.
+    yield* sql`INSERT INTO tallies ${sql.insert(rows)} ON CONFLICT (metric, label, detail) DO UPDATE SET
+      count = tallies.count + excluded.count,
+      micros = tallies.micros + excluded.micros,
+      first_at = CASE WHEN excluded.first_at < tallies.first_at THEN excluded.first_at ELSE tallies.first_at END,
+      last_reason = CASE WHEN excluded.last_at < tallies.last_at THEN tallies.last_reason ELSE excluded.last_reason END,
+      last_at = CASE WHEN excluded.last_at < tallies.last_at THEN tallies.last_at ELSE excluded.last_at END`
   })
 
-  const insertEvent = (agent: Agent, at: DateTime.Utc, detail: string) =>
-    sql`INSERT INTO events ${
-      sql.insert({ agent_id: agent.id, at: DateTime.formatIso(at), status: status(agent), detail })
-    }`
-
   const insertAgent = Effect.fnUntraced(function*(agent: Agent) {
-    yield* sql`INSERT INTO agents ${
-      sql.insert({
-        id: agent.id,
-        task_id: agent.taskId,
-        parent: agent.parent,
-        type: agent.type,
-        created_at: DateTime.formatIso(agent.createdAt),
-        ...columns(agent, yield* encodeAgent(agent))
-      })
-    }`
-    yield* insertEvent(agent, agent.createdAt, "admitted")
+    yield* sql`INSERT INTO agents ${sql.insert(agentRow(agent, yield* encodeAgent(agent)))}`
+    yield* insertEvent(agent, agent.createdAt, "admitted", null)
   })
 
   const storeAgent = Effect.fnUntraced(function*(
@@ -197,11 +207,10 @@ const make = Effect.fnUntraced(function*(
   ) {
     if (after === before) return before
     yield* sql`UPDATE agents SET ${sql.update(columns(after, yield* encodeAgent(after)))} WHERE id = ${after.id}`
-    yield* insertEvent(after, event.at, event.detail)
     const { releases = [] } = event
-    if (Arr.isReadonlyArrayNonEmpty(releases)) {
-      yield* sql`INSERT INTO releases ${sql.insert(Arr.map(releases, (record) => releaseRow(after, event.at, record)))}`
-    }
+    const cleanup = releases.length === 0 ? null : yield* Effect.mapError(encodeReleases(releases), unwritable)
+    yield* insertEvent(after, event.at, event.detail, cleanup)
+    yield* tally(Tallies.ofTransition(before, after, event), event.at)
     return after
   })
 
@@ -374,16 +383,17 @@ const make = Effect.fnUntraced(function*(
               GROUP BY status, end_detail ORDER BY status, end_detail`,
           decodeAgentTotals
         ),
-        releases: Effect.flatMap(
-          sql`SELECT resource, outcome, CAST(count(*) AS INTEGER) AS count, CAST(sum(millis) AS INTEGER) AS millis,
-                min(at) AS "firstAt", max(at) AS "lastAt",
-                (SELECT last.reason FROM releases last
-                  WHERE last.resource = releases.resource AND last.outcome = releases.outcome
-                  ORDER BY last.at DESC LIMIT 1) AS "lastReason"
-              FROM releases GROUP BY resource, outcome ORDER BY resource, outcome`,
-          decodeReleaseTotals
+        leaked: Effect.map(
+          Effect.flatMap(sql`SELECT document FROM agents WHERE status = 'ending'`, decodeAgents),
+          (rows) => rows.filter((row) => isLeaked(row.document)).length
+        ),
+        counted: Effect.flatMap(
+          sql`SELECT metric, label, detail, ${asNumber("count")} AS count, ${asNumber("micros")} AS micros,
+                first_at AS "firstAt", last_at AS "lastAt", last_reason AS "lastReason"
+              FROM tallies ORDER BY metric, label, detail`,
+          decodeTallies
         )
-      })
+      }).pipe(Effect.map(({ counted, ...now }) => ({ ...now, ...Tallies.totals(counted) })))
     ),
 
     integrity: guarded("check itself", quickCheck),
@@ -391,13 +401,16 @@ const make = Effect.fnUntraced(function*(
     forget: (ids) =>
       transaction(
         "forget agents",
-        Effect.forEach(ids, (id) =>
-          Effect.map(sql`DELETE FROM agents WHERE id = ${id} AND is_active = 0 RETURNING id`, (rows) =>
-            rows.length))
+        Effect.forEach(
+          ids,
+          Effect.fnUntraced(function*(id) {
+            const rows = yield* sql`DELETE FROM agents WHERE id = ${id} AND is_active = 0 RETURNING id`
+            if (rows.length > 0) yield* sql`DELETE FROM findings WHERE subject = ${id}`
+            return rows.length
+          })
+        )
       ).pipe(
-        Effect.map((counts) =>
-          counts.reduce((a, b) => a + b, 0)
-        ),
+        Effect.map((counts) => counts.reduce((a, b) => a + b, 0)),
         Effect.withSpan("Registry.forget")
       ),
 
@@ -408,20 +421,88 @@ const make = Effect.fnUntraced(function*(
           sql`SELECT agent_id AS "agentId", at, status, detail FROM events WHERE agent_id = ${id} ORDER BY id`,
           decodeEvents
         )
+      ),
+
+    // Ids are given out under the write lock, so that their order is the order of the commits, and none is given out twice.
+    eventsAfter: (cursor, limit) =>
+      guarded(
+        "read the events",
+        Effect.map(
+          Effect.flatMap(
+            sql`SELECT ${asNumber("events.id")} AS "cursor", events.agent_id AS "agentId", agents.task_id AS "taskId",
+                  events.at, events.status AS "to", events.detail, events.cleanup,
+                  (SELECT earlier.status FROM events earlier
+                    WHERE earlier.agent_id = events.agent_id AND earlier.id < events.id
+                    ORDER BY earlier.id DESC LIMIT 1) AS "from"
+                FROM events JOIN agents ON agents.id = events.agent_id
+                WHERE events.id > ${cursor} ORDER BY events.id LIMIT ${limit}`,
+            decodeHomeEvents
+          ),
+          (rows) => rows.map((row) => ({ ...row, cleanup: row.cleanup === null ? null : cleanupOf(row.cleanup) }))
+        )
+      ),
+
+    lastEvent: guarded("read the last event", count(sql`SELECT ${asNumber("max(id)")} AS n FROM events`)),
+
+    found: Effect.fn("Registry.found")(function*(findings, at) {
+      const isNew = ({ subject, verdict }: Found) =>
+        Effect.map(
+          sql`SELECT 1 AS n FROM findings WHERE subject = ${subject} AND verdict = ${verdict}`,
+          (rows) => rows.length === 0
+        )
+      // Read first: what stays is found turn after turn, and takes no lock.
+      const unknown = yield* guarded("read what was found", Effect.filter(findings, isNew))
+      if (unknown.length === 0) return 0
+      return yield* transaction(
+        "store what was found",
+        Effect.gen(function*() {
+          const verdicts: Array<string> = []
+          for (const { subject, verdict } of unknown) {
+            const row = { subject, verdict, at: DateTime.formatIso(at) }
+            const stored = yield* sql`INSERT INTO findings ${
+              sql.insert(row)
+            } ON CONFLICT (subject, verdict) DO NOTHING RETURNING subject`
+            if (stored.length > 0) verdicts.push(verdict)
+          }
+          yield* tally(Tallies.ofFindings(verdicts), at)
+          return verdicts.length
+        })
       )
+    })
   })
 })
 
-const releaseRow = (agent: Agent, at: DateTime.Utc, { millis, outcome, resource }: ReleaseRecord) => ({
-  agent_id: agent.id,
-  at: DateTime.formatIso(at),
-  resource,
-  outcome: outcome._tag,
-  reason: "reason" in outcome ? outcome.reason : null,
-  millis: Math.round(millis)
+const cleanupOf = (releases: ReadonlyArray<ReleaseRecord>) => {
+  const report = { releases }
+  return {
+    releases,
+    survivors: CleanupReport.survivors(report),
+    escalated: CleanupReport.escalated(report),
+    millis: CleanupReport.millis(report)
+  }
+}
+
+const columns = (agent: Agent, document: string) => ({
+  status: agent.state._tag,
+  is_active: isActive(agent.state) ? 1 : 0,
+  holds_slot: holdsSlot(agent.state) ? 1 : 0,
+  request_key: agent.key,
+  end_detail: endDetail(agent.state),
+  document
 })
 
-const taskRow = (task: Task, document: string) => ({
+/** An agent as a row of its table. */
+export const agentRow = (agent: Agent, document: string) => ({
+  id: agent.id,
+  task_id: agent.taskId,
+  parent: agent.parent,
+  type: agent.type,
+  created_at: DateTime.formatIso(agent.createdAt),
+  ...columns(agent, document)
+})
+
+/** A task as a row of its table. */
+export const taskRow = (task: Task, document: string) => ({
   id: task.id,
   project: task.project,
   is_default: task.isDefault ? 1 : 0,

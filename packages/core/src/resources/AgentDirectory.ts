@@ -31,7 +31,8 @@ export class AgentDirectoryFailed extends Schema.TaggedError<AgentDirectoryFaile
   }
 }
 
-const ownerFile = (homeId: string): string => `owner.${homeId}`
+/** The file by which a directory bears its home's id. */
+export const ownerFile = (homeId: string): string => `owner.${homeId}`
 
 export class AgentDirectory extends Context.Service<
   AgentDirectory,

@@ -28,7 +28,8 @@ import {
   type Presence,
   Released,
   type ReleaseOutcome,
-  type Resource
+  type Resource,
+  withKilled
 } from "../Resource.ts"
 
 export type AgentSessionRef = Pick<Plan, "directory" | "homeId" | "session" | "socket"> & {
@@ -150,7 +151,8 @@ export class AgentSession extends Context.Service<
           environment: { ...markers, [agentMarker]: ref.agentId, [homeMarker]: ref.homeId },
           script: Path.join(ref.directory, launcherFile)
         })
-        const pane = yield* processes.identify(session.panePid, ref.agentId, execPatience)
+        const birth = { parent: session.serverPid, since }
+        const pane = yield* processes.identify(session.panePid, ref.agentId, execPatience, birth)
         if (pane._tag === "Stranger") {
           return yield* new TmuxCommandFailed({
             operation: "new-session",
@@ -213,14 +215,17 @@ export class AgentSession extends Context.Service<
         const after = sight._tag === "Absent" ? sight : yield* ask(server, ref)
 
         // From here on nothing is done any more: the worst that was found is the answer.
-        if (ended._tag === "Survivors") return { _tag: "Survivors", processes: ended.processes }
-        if (ended._tag === "Unknown") return failed(ended.reason)
-        if (after._tag === "Unknown") return failed(`tmux could not be asked: ${after.reason}`)
-        if (after._tag === "Ours") return failed("the session is still there after it was killed")
-        // A launcher that can't be removed may still be run by a tmux client that outlived its deployer.
-        if (fenced._tag === "Failure") return failed(fenced.failure.message)
-        if (after._tag === "Foreign") return kept("the session of this name does not bear this agent's marks")
-        return sight._tag === "Absent" && ended.signalled === 0 ? AlreadyGone : Released
+        const answer = (): ReleaseOutcome => {
+          if (ended._tag === "Survivors") return { _tag: "Survivors", processes: ended.processes }
+          if (ended._tag === "Unknown") return failed(ended.reason)
+          if (after._tag === "Unknown") return failed(`tmux could not be asked: ${after.reason}`)
+          if (after._tag === "Ours") return failed("the session is still there after it was killed")
+          // A launcher that can't be removed may still be run by a tmux client that outlived its deployer.
+          if (fenced._tag === "Failure") return failed(fenced.failure.message)
+          if (after._tag === "Foreign") return kept("the session of this name does not bear this agent's marks")
+          return sight._tag === "Absent" && ended.signalled === 0 ? AlreadyGone : Released
+        }
+        return withKilled(answer(), ended.killed ?? 0)
       })
 
       const probe = Effect.fn("AgentSession.probe")(function*(ref: AgentSessionRef): Effect.fn.Return<Presence> {

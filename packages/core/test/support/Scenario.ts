@@ -50,7 +50,7 @@ const same = <A>(service: A): A => service
 
 /** The facade on services that are the real ones, but for what is put around them. */
 export const openAround = (world: World.World, around: Around, more: SlipwayOptions = {}) => {
-  const options = { directory: world.home, caller: World.caller(world), ...more }
+  const options = { directory: world.home, caller: World.caller(world), ...World.transportFor(more), ...more }
   const changed = Layer.mergeAll(
     Layer.effect(Host, Effect.map(Host, around.host ?? same)),
     Layer.effect(Registry, Effect.map(Registry, around.registry ?? same)),

@@ -41,7 +41,11 @@ export const make = Effect.acquireRelease(
 
 /** The facade on this world. */
 export const layer = (world: World, options: SlipwayOptions = {}) =>
-  Slipway.layer({ directory: world.home, caller: caller(world), ...options })
+  Slipway.layer({ directory: world.home, caller: caller(world), ...transportFor(options), ...options })
+
+/** An executable that a test puts before tmux sees each call, so that each call has to be a process. */
+export const transportFor = ({ tmux }: SlipwayOptions): SlipwayOptions =>
+  tmux === undefined ? {} : { transport: "process" }
 
 /** A caller with an ordinary environment, whatever runs the tests. */
 export const caller = (world: World, environment: Record<string, string> = {}) => ({
@@ -61,7 +65,9 @@ export const homeId = (world: World): string | undefined => {
 /** The names of the sessions on the world's socket. */
 export const sessions = (world: World): ReadonlyArray<string> => {
   const answer = spawnSync("tmux", ["-S", world.socket, "list-sessions", "-F", "#{session_name}"], { encoding: "utf8" })
-  return answer.status === 0 ? answer.stdout.split("\n").filter((line) => line !== "") : []
+  const names = answer.status === 0 ? answer.stdout.split("\n").filter((line) => line !== "") : []
+  // The session that a control client is attached to goes with the client.
+  return names.filter((name) => !name.startsWith("slipway+control+"))
 }
 
 const isZombie = (pid: string): boolean => {

@@ -1,0 +1,74 @@
+/**
+ * The events of a home as a stream: every transition of every agent, whichever process makes it.
+ *
+ * They come in the order of their commits, each of them once, and each with a cursor that outlasts the subscriber: whoever follows
+ * again `after` the last one that was dealt with misses none and gets none twice. A slow subscriber reads later; nothing
+ * is kept for it but what the registry has on record, and at most one batch is in memory. While nothing happens
+ * a follower costs one short read a second: a file event on the registry's log wakes it, and the poll is for what a file event
+ * failed to tell. It holds one watch on the home's directory, which ends with it.
+ *
+ * A registry that can't be read ends the stream with its error; follow again from the last cursor. One that was rebuilt begins
+ * anew with one event for each agent, and they stand behind all cursors of the one before. Not promised: the events of
+ * an agent that was pruned. Whoever was away for longer than `prune` keeps agents finds those of the others.
+ */
+import { Array as Arr, Context, Duration, Effect, Layer, Queue, Stream } from "effect"
+import { Files } from "./Files.ts"
+import { Home } from "./Home.ts"
+import { type EventCursor, type HomeEvent, Registry, type RegistryError } from "./Registry.ts"
+
+export interface FollowOptions {
+  /**
+   * Begin behind this event: its cursor from an earlier subscription, or `latest` for those alone that come from now on. Without
+   * it, with the first on record.
+   */
+  readonly after?: EventCursor | "latest" | undefined
+}
+
+/** How many events are read at once. */
+const batch = 256
+
+/** How soon a follower looks again that was woken and saw nothing. */
+const firstPauseMillis = 25
+
+export class Events extends Context.Service<Events, {
+  readonly follow: (options?: FollowOptions) => Stream.Stream<HomeEvent, RegistryError>
+}>()("@slipway/core/Events") {
+  /** A follower looks once in `interval` without having been told of a change. */
+  static readonly layerEvery = (interval: Duration.Input) => Layer.effect(Events, Effect.suspend(() => make(interval)))
+  static readonly layer = Events.layerEvery("1 second")
+}
+
+const make = Effect.fnUntraced(function*(interval: Duration.Input) {
+  const files = yield* Files
+  const home = yield* Home
+  const registry = yield* Registry
+  const longestPauseMillis = Duration.toMillis(interval)
+
+  const follow = (options: FollowOptions = {}) =>
+    Stream.unwrap(Effect.gen(function*() {
+      // Before the first look, so that nothing happens between the two.
+      const changes = yield* files.watch(home.directory)
+      let cursor: number = options.after === "latest" ? yield* registry.lastEvent : options.after ?? 0
+      let pauseMillis = longestPauseMillis
+      // The file event comes with the write, and on a slow disk long before the commit: a look that is too early is repeated.
+      const wait = Effect.suspend(() =>
+        Effect.raceFirst(
+          Effect.as(Queue.take(changes), firstPauseMillis),
+          Effect.as(Effect.sleep(pauseMillis), Math.min(pauseMillis * 2, longestPauseMillis))
+        )
+      )
+      const next = Effect.gen(function*() {
+        while (true) {
+          const events = yield* registry.eventsAfter(cursor, batch)
+          if (Arr.isReadonlyArrayNonEmpty(events)) {
+            cursor = Arr.lastNonEmpty(events).cursor
+            return events
+          }
+          pauseMillis = yield* wait
+        }
+      })
+      return Stream.fromPull(Effect.succeed(next))
+    }))
+
+  return Events.of({ follow })
+})

@@ -1,0 +1,244 @@
+/**
+ * What tasks and agents left, read back: `task.json`, an agent's entry in the workspace, and what its launcher says.
+ *
+ * Pure. Each document is decoded by Schema, and what can't be decoded is no document. What an entry does not hold is derived (the
+ * plan, from the agent's id and where the entry stands) or stated as lost: a row made from an entry has no key, no limits of time, and no
+ * lease, and of a plain command only what the launcher tells.
+ */
+import { Target } from "@slipway/tmux"
+import { DateTime, Option, Schema } from "effect"
+import * as Path from "node:path"
+import { type Agent, AgentId, AgentType, type Final, Outcome, type Plan, type Running, StoppedBy } from "../Agent.ts"
+import { AgentKind, type AgentSpec } from "../AgentCommand.ts"
+import type { HostIdentity } from "../Host.ts"
+import { Priority, ProjectPath, type Task, TaskId } from "../Task.ts"
+
+const Time = Schema.DateTimeUtcFromString
+
+const TaskDocument = Schema.Struct({
+  task_id: TaskId,
+  description: Schema.String,
+  project: ProjectPath,
+  priority: Priority,
+  max_agents: Schema.Int,
+  max_concurrent: Schema.Int,
+  max_depth: Schema.Int,
+  is_default: Schema.Boolean,
+  created_at: Time,
+  /** Not written by the first versions. */
+  home_id: Schema.optionalKey(Schema.String)
+})
+
+/** An agent's document in the workspace, as `View` writes it. */
+export const Entry = Schema.Struct({
+  agent_id: AgentId,
+  type: AgentType,
+  task_id: TaskId,
+  parent: Schema.NullOr(AgentId),
+  depth: Schema.Int.check(Schema.isGreaterThanOrEqualTo(1)),
+  status: Schema.Literals(["running", "ending", "leaked", "exited", "stopped", "lost"]),
+  agent: AgentKind,
+  created_at: Time,
+  started_at: Time,
+  ended_at: Schema.NullOr(Time),
+  exit: Schema.NullOr(Schema.Struct({ code: Schema.Int, signal: Schema.NullOr(Schema.String), outcome: Outcome })),
+  reason: Schema.NullOr(Schema.String),
+  home_id: Schema.String,
+  cwd: ProjectPath,
+  tmux_socket: Target.SocketPath,
+  prompt_file: Schema.String,
+  owner: Schema.Literals(["registry", "scope"]),
+  stopped_by: Schema.NullOr(StoppedBy),
+  session_id: Schema.NullOr(Schema.String),
+  cost_usd: Schema.NullOr(Schema.Finite),
+  last_message: Schema.NullOr(Schema.String)
+})
+export type Entry = typeof Entry.Type
+
+const decodeTask = Schema.decodeUnknownOption(Schema.fromJsonString(TaskDocument))
+const decodeEntry = Schema.decodeUnknownOption(Schema.fromJsonString(Entry))
+const decodeOwner = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ home_id: Schema.String })))
+
+/** Whose a document says that it is, if it says so. */
+export const homeOf = (text: string): string | undefined => Option.getOrUndefined(decodeOwner(text))?.home_id
+
+export const task = (text: string): Task | undefined => {
+  const found = Option.getOrUndefined(decodeTask(text))
+  if (found === undefined) return undefined
+  return {
+    id: found.task_id,
+    description: found.description,
+    project: found.project,
+    priority: found.priority,
+    limits: { maxAgents: found.max_agents, maxConcurrent: found.max_concurrent, maxDepth: found.max_depth },
+    isDefault: found.is_default,
+    createdAt: found.created_at
+  }
+}
+
+/** An agent's entry; one whose state lacks what belongs to it is none. */
+export const entry = (text: string): Entry | undefined => {
+  const found = Option.getOrUndefined(decodeEntry(text))
+  return found === undefined || (found.status !== "running" && endOf(found) === undefined) ? undefined : found
+}
+
+const endOf = ({ exit, reason, status, stopped_by: by }: Entry): Final | undefined => {
+  if (status === "running") return undefined
+  if (exit !== null) return { _tag: "exited", ...exit }
+  if (reason === null) return undefined
+  return by === null ? { _tag: "lost", why: reason } : { _tag: "stopped", reason, by }
+}
+
+const stateOf = (entry: Entry): Agent["state"] => {
+  const end = endOf(entry)
+  if (end === undefined) return { _tag: "running" }
+  return entry.status === "ending" || entry.status === "leaked" ? { _tag: "ending", as: end, left: null } : end
+}
+
+/** What a launcher says of its agent. */
+export interface LauncherFacts {
+  readonly argv: readonly [string, ...ReadonlyArray<string>] | undefined
+  readonly agentId: string | undefined
+  readonly homeId: string | undefined
+  readonly home: string | undefined
+  readonly socket: string | undefined
+  readonly taskId: string | undefined
+  readonly workspace: string | undefined
+}
+
+const word = String.raw`(?:'[^']*'|\\')+`
+const unquote = (text: string): string =>
+  text.replaceAll(/'([^']*)'|\\'/g, (_, inner: string | undefined) => inner ?? "'")
+
+/** Reads a launcher word by word, as the shell does: a value that looks like a line of the script is a value. */
+export const launcher = (text: string): LauncherFacts => {
+  const begin = "\n  export PWD\n"
+  const at = text.indexOf(begin)
+  const variables = new Map<string, string>()
+  const line = new RegExp(String.raw`  export ([A-Za-z_]\w*)=(${word})\n`, "y")
+  line.lastIndex = at === -1 ? text.length : at + begin.length
+  let end = line.lastIndex
+  for (let found = line.exec(text); found !== null; found = line.exec(text)) {
+    variables.set(found[1] ?? "", unquote(found[2] ?? ""))
+    end = line.lastIndex
+  }
+  const command = new RegExp(String.raw`  exec (${word}(?: ${word})*)\n`, "y")
+  command.lastIndex = end
+  const words = command.exec(text)?.[1]?.match(new RegExp(word, "g"))?.map(unquote) ?? []
+  const [program, ...rest] = words
+  return {
+    argv: program === undefined ? undefined : [program, ...rest],
+    agentId: variables.get("SLIPWAY_AGENT_ID"),
+    homeId: variables.get("SLIPWAY_HOME_ID"),
+    home: variables.get("SLIPWAY_HOME"),
+    socket: variables.get("SLIPWAY_TMUX_SOCKET"),
+    taskId: variables.get("SLIPWAY_TASK_ID"),
+    workspace: variables.get("SLIPWAY_WORKSPACE")
+  }
+}
+
+/** What the row of an agent holds that neither its entry nor its launcher tells. */
+const unknownArgv = ["(unknown)"] as const
+
+const specOf = (kind: Entry["agent"], facts: LauncherFacts | undefined): AgentSpec =>
+  kind === "command" ? { kind, argv: facts?.argv ?? unknownArgv } : { kind }
+
+const lost = {
+  readiness: { kind: "none", withinMillis: 0 },
+  limits: { maxRunMillis: null, firstOutputMillis: null, stallMillis: null },
+  key: null,
+  requestDigest: "",
+  lease: null,
+  tail: null
+} as const
+
+/** The state of a row as an entry tells it. */
+export const fromEntry = (entry: Entry, running: Running | null) => ({
+  state: stateOf(entry),
+  lease: null,
+  running,
+  startedAt: entry.started_at,
+  endedAt: entry.ended_at,
+  summary: summaryOf(entry)
+})
+
+const summaryOf = (entry: Entry): Agent["summary"] =>
+  entry.session_id === null && entry.cost_usd === null && entry.last_message === null ? null : {
+    ...(entry.session_id === null ? {} : { sessionId: entry.session_id }),
+    ...(entry.cost_usd === null ? {} : { costUsd: entry.cost_usd }),
+    ...(entry.last_message === null ? {} : { lastMessage: entry.last_message })
+  }
+
+/** The row of an agent that has an entry. */
+export const row = (
+  entry: Entry,
+  known: {
+    readonly plan: Plan
+    readonly token: string
+    readonly launcher: LauncherFacts | undefined
+    readonly running: Running | null
+    readonly host: HostIdentity
+  }
+): Agent => ({
+  ...lost,
+  ...fromEntry(entry, known.running),
+  id: entry.agent_id,
+  type: entry.type,
+  taskId: entry.task_id,
+  parent: entry.parent,
+  depth: entry.depth,
+  spec: specOf(entry.agent, known.launcher),
+  cwd: entry.cwd,
+  plan: known.plan,
+  token: known.token,
+  // Nobody knows any more which process it was; one without a start time is never judged, so that nobody is stopped for it.
+  owner: entry.owner === "registry" ? null : { host: known.host, holder: { pid: 0, start: "" } },
+  createdAt: entry.created_at
+})
+
+const idParts = /^(.+)-(\d\d)(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-[0-9a-f]{6}$/
+const isType = Schema.is(AgentType)
+
+/** The row of a deployment that never committed: it is rolled back by whoever looks next. */
+export const dead = (
+  id: AgentId,
+  known: {
+    readonly plan: Plan
+    readonly token: string
+    readonly taskId: TaskId
+    readonly cwd: string
+    readonly launcher: LauncherFacts
+  }
+): Agent | undefined => {
+  const [, type = "", year, month, day, hour, minute, second] = idParts.exec(id) ?? []
+  const createdAt = Option.getOrUndefined(
+    DateTime.make(`20${year}-${month}-${day}T${hour}:${minute}:${second}.000Z`)
+  )
+  if (!isType(type) || createdAt === undefined) return undefined
+  const error = { tag: "DeployerGone", message: "it had not committed when the registry was lost" }
+  return {
+    ...lost,
+    id,
+    type,
+    taskId: known.taskId,
+    parent: null,
+    depth: 1,
+    spec: specOf("command", known.launcher),
+    cwd: known.cwd,
+    plan: known.plan,
+    token: known.token,
+    state: { _tag: "ending", as: { _tag: "rolled-back", step: "deployment", error }, left: null },
+    owner: null,
+    running: null,
+    createdAt: DateTime.toUtc(createdAt),
+    startedAt: null,
+    endedAt: null,
+    summary: null
+  }
+}
+
+/** The project that a workspace stands in, if the path has the form of one. */
+export const projectOf = (workspace: string): string | undefined => {
+  const above = Path.dirname(workspace)
+  return Path.isAbsolute(workspace) && Path.basename(above) === ".slipway" ? Path.dirname(above) : undefined
+}

@@ -1,0 +1,27 @@
+/** Run by a test as a process of its own: opens a registry, and admits so many agents for its default task. */
+import { Effect } from "effect"
+import { AgentId } from "../src/Agent.ts"
+import { Registry } from "../src/Registry.ts"
+import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
+import { makeAgent, makeTask } from "./rows.ts"
+
+const [path = "", times = "", index = ""] = process.argv.slice(2)
+
+const program = Effect.gen(function*() {
+  const registry = yield* Registry
+  const task = yield* registry.defaultTask(makeTask({ limits: { maxAgents: 10_000, maxConcurrent: 10_000 } }))
+  for (let time = 0; time < Number(times); time++) {
+    const candidate = makeAgent(task.id)
+    const id = AgentId.make(
+      candidate.id.replace(/......$/, `${index.padStart(2, "f")}${String(time).padStart(4, "0")}`)
+    )
+    yield* registry.admit({ ...candidate, id }, { allowDuplicate: true, homeMaxActive: 10_000 })
+    process.stdout.write(`admitted ${id}\n`)
+  }
+}).pipe(Effect.provide(SqliteRegistry.layer({ path })))
+
+process.stdin.once("data", () => {
+  process.stdin.destroy()
+  void Effect.runPromise(program)
+})
+process.stdout.write("ready\n")
