@@ -1,20 +1,114 @@
-import { defineConfig } from "rolldown"
+/**
+ * Bundles the command: `dist/bin.mjs` has its first lines, `dist/slipway.cjs` the program, so that it installs
+ * nothing and starts fast. What is imported lazily becomes a chunk.
+ */
+import { defineConfig, type Plugin, type RolldownOptions } from "rolldown"
 
-/** One file for the command, so that it starts fast and installs nothing; what is imported lazily becomes a chunk. */
-export default defineConfig({
+// Node has loaded these before any program runs, but for what `node:fs` loads when it is asked for its streams.
+const loaded = new Set(["node:fs", "node:module", "node:os", "node:path", "node:url", "node:vm"])
+
+// What is used of the others, each in another command or at another moment; of a class, that it is only constructed.
+const late = new Map([
+  ["node:child_process", []],
+  ["node:crypto", []],
+  ["node:fs/promises", []],
+  ["node:readline", []],
+  ["node:sqlite", ["DatabaseSync"]],
+  ["node:stream", ["PassThrough"]],
+  ["node:zlib", []]
+])
+
+const isClass = (value: unknown): boolean =>
+  typeof value === "function" && Object.getOwnPropertyNames(value.prototype ?? {}).length > 1
+
+/**
+ * Loads Node's own modules when they are first used: an import of node:child_process and node:crypto takes as long as a
+ * third of Node's own start. What stands in for a function or a class may be called and constructed, and nothing else.
+ */
+const lateBuiltins: Plugin = {
+  name: "late-builtins",
+  resolveId: (id) => loaded.has(id) || late.has(id) ? { id: `\0${id}`, moduleSideEffects: false } : null,
+  load: async (id) => {
+    const name = id.slice(1)
+    if (!id.startsWith("\0node:")) return null
+    const builtin: Record<string, unknown> = await import(name)
+    const module = `process.getBuiltinModule(${JSON.stringify(name)})`
+    const lines = Object.keys(builtin).filter((key) => key !== "default" && /^\w+$/.test(key)).map((key) => {
+      if (name === "node:fs" && key === "promises") return "export * as promises from \"node:fs/promises\""
+      const standsIn = typeof builtin[key] === "function" && !isClass(builtin[key]) || late.get(name)?.includes(key)
+      if (loaded.has(name) || !standsIn) return `export const ${key} = /*@__PURE__*/ (() => ${module}.${key})()`
+      return `export function ${key}(...args) {
+  const { ${key}: original } = ${module}
+  return new.target ? Reflect.construct(original, args) : original(...args)
+}`
+    })
+    return `${lines.join("\n")}\nexport default /*@__PURE__*/ (() => ${module})()`
+  }
+}
+
+/** Modules that do at once what a start doesn't need, and what is put in place of that. */
+const eager = [{
+  // Loading ICU's rules for graphemes takes as long as a third of Node's own start; only prompts measure text by them.
+  module: /\/effect\/dist\/cli\/CliOutput\.js$/,
+  found:
+    /const graphemeSegmenter = \/\*#__PURE__\*\/(new Intl\.Segmenter\(undefined, \{\s*granularity: "grapheme"\s*\}\));/,
+  replaced: "let segmenter; const graphemeSegmenter = { segment: (text) => (segmenter ??= $1).segment(text) };"
+}, {
+  // Whether the engine names such a function in a trace; V8 does, and would parse the whole program again to say so.
+  module: /\/effect\/dist\/Utils\.js$/,
+  found: /error\.stack\?\.includes\(InternalTypeId\) === true/,
+  replaced: "true"
+}]
+
+const lateModules: Plugin = {
+  name: "late-modules",
+  transform(code, id) {
+    const change = eager.find(({ module }) => module.test(id))
+    if (change === undefined) return null
+    if (!change.found.test(code)) this.error(`${id} no longer has what is replaced in it: ${change.found}`)
+    return { code: code.replace(change.found, change.replaced), map: null }
+  }
+}
+
+/** Escapes what is not ASCII: the program is read as Latin-1. */
+const ascii: Plugin = {
+  name: "ascii",
+  renderChunk: (code) => ({
+    code: code.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
+    map: null
+  })
+}
+
+const common = {
   cwd: import.meta.dirname,
-  input: { bin: "src/bin.ts" },
   platform: "node",
   resolve: { conditionNames: ["source", "import", "node", "default"] },
-  output: {
-    dir: "dist",
-    cleanDir: true,
-    format: "esm",
-    entryFileNames: "[name].mjs",
-    chunkFileNames: "chunks/[name]-[hash].mjs",
-    sourcemap: true,
-    sourcemapExcludeSources: true,
-    // Names stay, so that a stack trace in a bug report can be read without the map.
-    minify: { compress: true, mangle: false, codegen: { removeWhitespace: true } }
+  plugins: [lateBuiltins, lateModules, ascii]
+} satisfies RolldownOptions
+
+const output = {
+  dir: "dist",
+  sourcemap: true,
+  sourcemapExcludeSources: true,
+  // Names stay, so that a stack trace in a bug report can be read without the map.
+  minify: { compress: true, mangle: false, codegen: { removeWhitespace: true } }
+} satisfies RolldownOptions["output"]
+
+export default defineConfig([
+  {
+    ...common,
+    input: { slipway: "src/bin.ts" },
+    output: {
+      ...output,
+      cleanDir: true,
+      format: "cjs",
+      entryFileNames: "[name].cjs",
+      chunkFileNames: "chunks/[name]-[hash].cjs"
+    }
+  },
+  {
+    ...common,
+    input: { bin: "src/Start.ts" },
+    output: { ...output, format: "esm", entryFileNames: "[name].mjs" }
   }
-})
+])

@@ -1,0 +1,59 @@
+/**
+ * The first lines of the command: tells its version, or runs the program with what an earlier run has compiled of it.
+ *
+ * The version alone needs nothing of the program. Whatever keeps it from being printed here is left to the program, which
+ * answers the same and knows what to do about it. With source maps enabled, Node loads the program itself, since it
+ * doesn't look for the maps of scripts.
+ */
+import * as Fs from "node:fs"
+import { createRequire, Module } from "node:module"
+import * as Path from "node:path"
+import { Script } from "node:vm"
+import packageJson from "../package.json" with { type: "json" }
+import * as CodeCache from "./CodeCache.ts"
+
+const isVersionTold = (args: ReadonlyArray<string>): boolean => {
+  if (args.length !== 1 || (args[0] !== "--version" && args[0] !== "-v")) return false
+  try {
+    return Fs.writeSync(1, `slipway ${packageJson.version}\n`) > 0
+  } catch {
+    return false
+  }
+}
+
+/** A run that was cut short, by a signal or a mistake, has hardly used what another one will. */
+const isWhole = (code: number): boolean => code < 10 && code !== 6
+
+/** Runs the program as `require` would, which its chunks then find it by. */
+const runProgram = (path: string, args: ReadonlyArray<string>): void => {
+  const source = Fs.readFileSync(path)
+  const entry = CodeCache.find(source, args, process.env)
+  // The build leaves nothing but ASCII in it, which spares decoding.
+  const text = `(function (exports, require, module, __filename, __dirname) {\n${source.toString("latin1")}\n})`
+  const script = new Script(text, {
+    filename: path,
+    lineOffset: -1,
+    ...(entry?.code === undefined ? {} : { cachedData: entry.code })
+  })
+  const found = entry !== undefined && script.cachedDataRejected === true
+    ? { ...entry, code: undefined, runs: 0 }
+    : entry
+  if (found !== undefined && CodeCache.isWanting(found)) {
+    process.on("exit", (code) => {
+      if (isWhole(code)) CodeCache.keep(found, () => script.createCachedData())
+    })
+  }
+  const require = createRequire(path)
+  const module = new Module(path)
+  module.filename = path
+  require.cache[path] = module
+  script.runInThisContext()(module.exports, require, module, path, Path.dirname(path))
+  module.loaded = true
+}
+
+const args = process.argv.slice(2)
+if (!isVersionTold(args)) {
+  const path = Path.join(import.meta.dirname, "slipway.cjs")
+  if (process.sourceMapsEnabled) createRequire(path)(path)
+  else runProgram(path, args)
+}
