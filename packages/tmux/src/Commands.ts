@@ -18,22 +18,31 @@ export const noSuchSession = "no-such-session"
 // Lines kept for a pane, which shows next to nothing.
 const historyLimit = "100"
 
-/** What holds for a server with sessions of ours: it stays when it is empty, and a pane ends with its program. */
+/**
+ * What holds for a server with sessions of ours: it stays when it is empty, a pane ends with its program, and no window is
+ * watched for what its program is called.
+ */
 export const serverOptions: ReadonlyArray<Command> = [
   ["set-option", "-s", "exit-empty", "off"],
   ["set-option", "-g", "history-limit", historyLimit],
-  ["set-option", "-g", "remain-on-exit", "off"]
+  ["set-option", "-g", "remain-on-exit", "off"],
+  ["set-option", "-g", "automatic-rename", "off"]
 ]
 
 /** Starts a server without a session. */
 export const startServer: ReadonlyArray<Command> = [["start-server"], ...serverOptions]
+
+/** The commands for a server that may have been started by them. */
+export const withServerOptions = (commands: ReadonlyArray<Command>): ReadonlyArray<Command> => [
+  ...serverOptions,
+  ...commands
+]
 
 /** Makes a session and prints its row. */
 export const newSession = (options: NewSession): ReadonlyArray<Command> => {
   const markers = Object.entries(options.environment).flatMap(([name, value]) => ["-e", `${name}=${value}`])
   // Several words for the script: tmux executes them itself. A single one would go through the user's shell.
   return [
-    ...serverOptions,
     ["new-session", "-d", "-s", options.name, "-x", "200", "-y", "50", "-P", "-F", Output.sessionFormat].concat(
       markers,
       ["--", "/bin/sh", options.script]

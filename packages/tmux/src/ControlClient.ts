@@ -86,14 +86,17 @@ export const make = Effect.fnUntraced(function*(
     diagnosis = `${diagnosis}${text}`.slice(0, maxDiagnosis)
   }
 
-  const lose = Effect.sync(() => {
+  const lose = Effect.suspend(() => {
     isOpen = false
     Queue.endUnsafe(input)
-    for (const { answer, operation } of pending.splice(0)) {
+    const unanswered = pending.splice(0)
+    for (const { answer, operation } of unanswered) {
       const error = new TmuxCommandFailed({ operation, exitCode: null, stderr: "lost server" })
       Deferred.doneUnsafe(answer, Effect.fail(error))
     }
     Deferred.doneUnsafe(lost, Effect.void)
+    // Who waits for room hears of it too.
+    return room.release(unanswered.length)
   })
 
   // Whether the message is what may come now. Completes the question that it answers.
@@ -152,6 +155,8 @@ export const make = Effect.fnUntraced(function*(
     ...Executable.common(socket),
     "-C",
     ...Commands.words([
+      // Once, and not with each session: tmux looks through all of them whenever an option is set.
+      ...Commands.serverOptions,
       ...Anchor.commands(Anchor.nameOf(unique)),
       ["display-message", "-p", `${unique} #{pid} ${Anchor.isAnchor}`]
     ])

@@ -26,7 +26,7 @@ export interface Question {
   readonly socket: Target.SocketPath
   readonly operation: string
   readonly commands: ReadonlyArray<Commands.Command>
-  /** Whether a server is started when there is none. */
+  /** Whether a server is started when there is none; the transport sees to its options (`Commands.serverOptions`). */
   readonly starts: boolean
 }
 

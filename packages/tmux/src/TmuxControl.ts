@@ -267,7 +267,11 @@ const makeChannel = (
 
   const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> =>
     obtain(question.operation, question.starts).pipe(
-      Effect.flatMap((found) => found === undefined ? byProcess(question) : found.client.ask(question)),
+      Effect.flatMap((found) => {
+        if (found !== undefined) return found.client.ask(question)
+        const { commands, starts } = question
+        return byProcess(starts ? { ...question, commands: Commands.withServerOptions(commands) } : question)
+      }),
       executable.within(question.operation)
     )
 

@@ -24,8 +24,11 @@ const make = Effect.fnUntraced(function*(options: Executable.Options) {
   const { run, version } = yield* Executable.make(options)
   const server = Operations.make({
     version,
-    ask: ({ commands, operation, socket }) =>
-      run(operation, [...Executable.common(socket), ...Commands.words(commands)])
+    ask: ({ commands, operation, socket, starts }) =>
+      run(operation, [
+        ...Executable.common(socket),
+        ...Commands.words(starts ? Commands.withServerOptions(commands) : commands)
+      ])
   })
   return Tmux.of({ version, server })
 })

@@ -433,6 +433,22 @@ describe("TmuxControl on a server in trouble", () => {
       })
     ))
 
+  it.live("a server killed with more in flight than it can be owed keeps nobody waiting", () =>
+    Effect.gen(function*() {
+      const { script, socket } = yield* makeFixture
+      yield* Effect.gen(function*() {
+        const server = (yield* Tmux).server(socket)
+        const { serverPid } = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+        process.kill(serverPid, "SIGSTOP")
+        yield* until(() => isStopped(serverPid))
+        const asking = yield* Effect.forEach(count(700), () =>
+          Effect.forkChild(tag(server.sessions), { startImmediately: true }))
+        process.kill(serverPid, "SIGKILL")
+        const tags = new Set(yield* Effect.forEach(asking, Fiber.join))
+        assert.isFalse(tags.has("TmuxTimeout"), [...tags].join())
+      }).pipe(Effect.provide(control({ timeout: "20 seconds" })))
+    }))
+
   it.live("a server that took the socket of another one is asked, and never the other one in its place", () =>
     use(({ directory, script, socket }, service) =>
       Effect.gen(function*() {
@@ -591,7 +607,9 @@ describe("TmuxEvents", () => {
         yield* next("SessionsChanged")
         yield* endServer(socket)
         yield* next("Lost")
-        yield* tmux(socket, "new-session", "-d", "-s", "two", `sh ${script}`)
+        // A window that is renamed by itself just as the client comes would crash the server.
+        const still = ["start-server", ";", "set-option", "-g", "automatic-rename", "off", ";"]
+        yield* tmux(socket, ...still, "new-session", "-d", "-s", "two", `sh ${script}`)
         yield* next("Following")
         yield* tmux(socket, "new-session", "-d", "-s", "three", `sh ${script}`)
         yield* next("SessionsChanged")
