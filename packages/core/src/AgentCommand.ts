@@ -14,7 +14,7 @@
  * `findExecutable` only looks: it makes nothing, can be interrupted between two look-ups, and has no time limit of its
  * own; a directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
  */
-import { Effect, Schema } from "effect"
+import { Clock, Effect, Schema } from "effect"
 import { accessSync, constants, realpathSync, statSync } from "node:fs"
 import { stat } from "node:fs/promises"
 import * as Path from "node:path"
@@ -158,11 +158,14 @@ export class AgentExecutableMissing extends Schema.TaggedError<AgentExecutableMi
   }
 }
 
+/** How long a directory that has answered is taken for one that does not hang. */
+const answerMillis = 10_000
+
 export interface LookupOptions {
   readonly path: string | undefined
   readonly cwd: string
-  /** Directories that have answered before, which need not be asked in the background again. */
-  readonly answered?: Set<string> | undefined
+  /** When directories last answered: one that just did is not asked in the background again. */
+  readonly answered?: Map<string, number> | undefined
 }
 
 /**
@@ -183,13 +186,14 @@ export const findExecutable = Effect.fnUntraced(function*(
     : name === "" || options.path === undefined || options.path === ""
     ? []
     : directories.map((directory) => Path.resolve(options.cwd, directory, name))
-  const { answered = new Set() } = options
+  const { answered = new Map<string, number>() } = options
+  const now = yield* Clock.currentTimeMillis
   for (const candidate of candidates) {
     const directory = Path.dirname(candidate)
-    if (!answered.has(directory)) {
+    if (now - (answered.get(directory) ?? 0) > answerMillis) {
       // On a dead mount this never answers, and then holds up a thread of the pool and not the program.
       yield* Effect.ignore(Effect.tryPromise(() => stat(directory)))
-      answered.add(directory)
+      answered.set(directory, now)
     }
     const found = yield* Effect.option(Effect.try(() => executableAt(candidate)))
     if (found._tag === "Some" && found.value !== undefined) return found.value

@@ -194,10 +194,10 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
     const commit = Effect.fnUntraced(function*(facts: Agent.CommitFacts) {
       const happening = { at: facts.startedAt, detail: "committed" }
       return yield* at("commit", registry.transition(agentId, (row) => Agent.commit(row, facts), happening)).pipe(
-        Effect.catch((failure) =>
+        Effect.catchCause((cause) =>
           Effect.flatMap(
             committed(agentId, token),
-            Option.match({ onNone: () => Effect.fail(failure), onSome: Effect.succeed })
+            Option.match({ onNone: () => Effect.failCause(cause), onSome: Effect.succeed })
           )
         )
       )
@@ -237,12 +237,12 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
 
   /**
    * The row, if it has committed all the same: a deployer that was held up hears of its time limit, or of a failure, after the
-   * transaction was stored, and what is stored may have been seen by anyone.
+   * transaction was stored. What is stored may have been seen by anyone, and the agent may have ended since.
    */
   const committed = (agentId: Agent.AgentId, token: string): Effect.Effect<Option.Option<Agent.Agent>> =>
     Effect.map(
       Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)),
-      (read) => Option.filter(Option.flatten(read), (row) => row.token === token && row.state._tag === "running")
+      (read) => Option.filter(Option.flatten(read), (row) => row.token === token && hasCommittedForGood(row))
     )
 
   /** Fails when somebody else has ended this deployment; a registry that can't be read now says nothing. */
@@ -403,6 +403,11 @@ const tell = (told: Effect.Effect<void> | undefined): Effect.Effect<void> =>
       told,
       (cause) => Effect.logError(`an observer of the deployment broke: ${describeCause(cause)}`)
     )
+
+const hasCommittedForGood = (row: Agent.Agent): boolean => {
+  const end = row.state._tag === "ending" ? row.state.as : row.state
+  return Agent.hasCommitted(row) && end._tag !== "rolled-back"
+}
 
 const whyEnded = ({ state }: Agent.Agent): string => {
   const end = state._tag === "ending" ? state.as : state

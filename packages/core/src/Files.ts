@@ -9,7 +9,6 @@
  * network file system is refused.
  */
 import { Context, Effect, Layer, Predicate, Queue, Schema, type Scope } from "effect"
-import { randomBytes } from "node:crypto"
 import * as NodeFs from "node:fs"
 import * as Path from "node:path"
 
@@ -119,6 +118,12 @@ const unlinked = (path: string): string => {
   return path
 }
 
+/** Twelve hexadecimal digits that nobody has to be unable to guess: files are made exclusively. */
+const randomSuffix = (): string =>
+  // A function that Node calls while it makes a file, and no effect.
+  // @effect-diagnostics-next-line globalRandom:off
+  Math.floor(Math.random() * 2 ** 48).toString(16).padStart(12, "0")
+
 const writeNew = (path: string, content: string | Uint8Array, mode: number): void => {
   const file = NodeFs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
   // oxlint-disable-next-line no-unsafe-finally -- the descriptor must not outlive a failed write
@@ -225,7 +230,7 @@ export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
     replaceFile: (path, content, mode) =>
       attempt("write", path, () => {
         // Random, since a pid and a count may come again, in another namespace or after a crash.
-        const next = `${path}.${randomBytes(6).toString("hex")}.tmp`
+        const next = `${path}.${randomSuffix()}.tmp`
         try {
           writeNew(next, content, mode)
           NodeFs.renameSync(next, path)

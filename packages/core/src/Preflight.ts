@@ -56,8 +56,8 @@ export interface PreflightOptions {
   readonly path: string | undefined
   readonly cwd: string
   readonly project: string
-  /** Directories that have answered before. */
-  readonly answered: Set<string>
+  /** When directories of PATH last answered. */
+  readonly answered: Map<string, number>
 }
 
 /** Looks at everything; answers with the executable's absolute path. */

@@ -68,7 +68,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const host = yield* Host
   const registry = yield* Registry
   const looking = yield* Effect.context<Files | Home | Tmux>()
-  const answered = new Set<string>()
+  const answered = new Map<string, number>()
 
   const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
     if (request.task !== undefined) {
@@ -153,7 +153,8 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
         stallMillis: request.stallMillis ?? null
       },
       key: request.key ?? null,
-      requestDigest: digest(request, { taskId: task.id, cwd }),
+      // Requests are only ever compared under a key.
+      requestDigest: request.key === undefined ? "" : digest(request, { taskId: task.id, cwd }),
       plan: {
         homeId: home.id,
         directory: home.agentDirectory(id),

@@ -525,6 +525,28 @@ describe("an operating system in memory", () => {
       assert.strictEqual((yield* Effect.raceFirst(identify({ parent: 9, since: 11 }), strangerOnTime))._tag, "Stranger")
     }))
 
+  it.live("a process that becomes a member by an exec is seen, whatever was known of it", () =>
+    Effect.gen(function*() {
+      const stranger = { start: "10", image: "1-2" }
+      // The stranger execs when the member gets its signal.
+      const fake = fakeSystem({
+        100: stranger,
+        101: {
+          start: "11",
+          image: "1-2",
+          environ: bearing("a"),
+          onSignal: () => {
+            fake.rows.delete(101)
+            fake.rows.set(100, { ...stranger, image: "3-4", environ: bearing("a") })
+            return "sent"
+          }
+        }
+      })
+      const result = yield* fake.tree.terminate({ agentId: "a", roots: [], ...quick })
+      assert.strictEqual(assertDead(result).signalled, 2)
+      assert.deepStrictEqual(fake.sent, [[101, "SIGTERM"], [100, "SIGTERM"]])
+    }))
+
   it.effect("it can be interrupted between its rounds", () =>
     Effect.gen(function*() {
       const fake = fakeSystem({ 100: { start: "10", environ: bearing("a"), onSignal: alive } })

@@ -3,6 +3,7 @@ import { CleanupReport, type Observer } from "@slipway/core"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
+import type { AgentId } from "../src/Agent.ts"
 import { FileError, Files } from "../src/Files.ts"
 import { Host } from "../src/Host.ts"
 import { ProcessTree } from "../src/ProcessTree.ts"
@@ -550,6 +551,54 @@ describe("trouble with tmux", () => {
         })
     )
   }
+})
+
+describe("a commit that was stored although the deployer hears of a failure", () => {
+  type Then = (id: AgentId) => Effect.Effect<unknown, unknown>
+
+  /** Stores the commit, lets something happen, and then does not tell that it was stored. */
+  const untold = (then: Then, how: "fail" | "die") => (service: Registry["Service"]) =>
+    Registry.of({
+      ...service,
+      transition: (id, f, event) =>
+        event.detail !== "committed" ? service.transition(id, f, event) : Effect.gen(function*() {
+          yield* service.transition(id, f, event)
+          yield* Effect.orDie(then(id))
+          return yield* how === "die"
+            ? Effect.die(new Error("injected"))
+            : Effect.fail(new RegistryUnavailable({ operation: "commit", reason: "injected" }))
+        })
+    })
+
+  for (const how of ["fail", "die"] as const) {
+    guarantee(`is a commit (${how})`, (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* openAround(world, { registry: untold(() => Effect.void, how) })
+        const { agent } = yield* slipway.deploy(lasting(world))
+        assert.strictEqual((yield* agreed(slipway, agent.id)).state._tag, "running")
+        yield* finished(slipway, [agent.id])
+        return [agent.id]
+      }))
+  }
+
+  guarantee("keeps the output of an agent that has ended since", (world) =>
+    Effect.gen(function*() {
+      const other = yield* open(world)
+      const slipway = yield* openAround(world, { registry: untold(other.wait, "fail") })
+      const { agent } = yield* slipway.deploy(request(world, "echo precious; sleep 0.3", { ready: "none" }))
+      assert.strictEqual(agent.state._tag, "exited")
+      assert.include(Fs.readFileSync(Path.join(agent.plan.directory, "stdout.log"), "utf8"), "precious")
+      return [agent.id]
+    }))
+
+  guarantee("keeps an agent that somebody has stopped since a stopped one", (world) =>
+    Effect.gen(function*() {
+      const other = yield* open(world)
+      const slipway = yield* openAround(world, { registry: untold((id) => other.stop([id]), "fail") })
+      const { agent } = yield* slipway.deploy(lasting(world))
+      assert.strictEqual((yield* agreed(slipway, agent.id)).state._tag, "stopped")
+      return [agent.id]
+    }))
 })
 
 describe("a deployer that is killed", () => {

@@ -74,11 +74,24 @@ const mostBirths = 512
 /**
  * Reads the table and all environments in one turn, and then whatever was born meanwhile, until nothing more is: pids are
  * given out in order, so the system's count of them shows each birth, even of a process that is gone again.
+ *
+ * An environment that an earlier look has read is not read again while the process is the same and has not exec'd since.
  */
-export const scan = (system: System): Look | { readonly blind: string } => {
+export const scan = (
+  system: System,
+  earlier: ReadonlyMap<number, Entry> = new Map()
+): Look | { readonly blind: string } => {
   const entries = new Map<number, Entry>()
+  const environOf = (stat: ProcessStat): EnvironRead => {
+    if (stat.kernel || stat.zombie) return { _tag: "Foreign" }
+    const known = earlier.get(stat.pid)
+    return known !== undefined && known.environ._tag === "Read" && known.start === stat.start &&
+        known.image !== undefined && known.image === stat.image
+      ? known.environ
+      : system.environ(stat.pid)
+  }
   const add = (stat: ProcessStat) => {
-    const environ: EnvironRead = stat.kernel || stat.zombie ? { _tag: "Foreign" } : system.environ(stat.pid)
+    const environ = environOf(stat)
     if (environ._tag !== "Gone") entries.set(stat.pid, { ...stat, environ })
   }
   const before = system.newestPid()

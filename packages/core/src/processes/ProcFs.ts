@@ -47,6 +47,7 @@ export const parseStat = (text: string): StatLine | undefined => {
     kernel: (Number(field(9)) & kernelThread) !== 0,
     environStart: field(50),
     environEnd: field(51),
+    image: field(50) === "" || field(50) === "0" ? undefined : `${field(50)}-${field(51)}`,
     // Only a further thread has no signal to send at its end.
     thread: field(38) === "-1"
   }

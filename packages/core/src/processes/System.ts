@@ -20,6 +20,8 @@ export interface ProcessStat {
   readonly zombie: boolean
   /** True for a thread of the kernel, which is nobody's. */
   readonly kernel: boolean
+  /** Where its environment lies in memory, where the system tells: another place after each exec. */
+  readonly image?: string | undefined
 }
 
 /** What the environment of a process says about it. */

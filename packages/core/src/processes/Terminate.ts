@@ -40,9 +40,9 @@ export interface TerminateOptions extends MembershipOptions {
 }
 
 /**
- * How many clean looks in a row prove the end. One that is complete would do, and gets a second for good measure. Where
- * births went unread a chain may have slipped through, and where a process was unreadable it may show itself yet; without
- * environments more looks would show no more.
+ * How many clean looks in a row prove the end. A look that has read all births gets a second one, because a pid is counted
+ * a moment before its process can be seen. Where births went unread a chain may have slipped through, and where a process
+ * was unreadable it may show itself yet; without environments more looks would show no more.
  */
 const cleanLooks = (system: System, sight: Sight): number =>
   sight.unreadable > 0 ? 12 : sight.complete ? 2 : system.environments ? 12 : 3
@@ -80,10 +80,12 @@ const hunt = (system: System, options: TerminateOptions) => {
   const killed = new Set<string>()
   let looks = 0
   let rootSeen = false
+  let earlier: ReadonlyMap<number, Entry> = new Map()
 
   const look = (): Sight | { readonly blind: string } => {
-    const seen = scan(system)
+    const seen = scan(system, earlier)
     if ("blind" in seen) return seen
+    earlier = seen.entries
     const { entries } = seen
     // A member stays one by its identity, whatever it does to its environment and whoever becomes its parent.
     const resolved = resolve(

@@ -41,7 +41,12 @@ const Releases = Schema.fromJsonString(Schema.Array(ReleaseRecord))
 const HomeEventRows = Schema.Array(Schema.Struct({ ...HomeEvent.fields, cleanup: Schema.NullOr(Releases) }))
 const CheckRows = Schema.Array(Schema.Struct({ quick_check: Schema.String }))
 const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
-const IdRows = Schema.Array(Schema.Struct({ id: Agent.fields.id }))
+const AdmissionCountRows = Schema.Array(Schema.Struct({
+  task_total: Schema.Int,
+  task_active: Schema.Int,
+  home_active: Schema.Int,
+  same_type: Schema.NullOr(Agent.fields.id)
+}))
 
 const encodeTaskJson = Schema.encodeEffect(Schema.fromJsonString(Task))
 const encodeAgentJson = Schema.encodeEffect(Schema.fromJsonString(Agent))
@@ -112,7 +117,7 @@ const make = Effect.fnUntraced(function*(
   const decodeEvents = decode(EventRows)
   const decodeCounts = decode(CountRows)
   const decodeTaskCounts = decode(TaskCountRows)
-  const decodeIds = decode(IdRows)
+  const decodeAdmissionCounts = decode(AdmissionCountRows)
   const decodeStatuses = decode(StatusRows)
   const decodeAgentTotals = decode(AgentTotalRows)
   const decodeTallies = decode(TallyRows)
@@ -128,28 +133,32 @@ const make = Effect.fnUntraced(function*(
     Effect.map(Effect.flatMap(statement, decodeCounts), (rows) => rows[0]?.n ?? 0)
 
   // Before anything is written: a registry of a newer Slipway stays as it is.
-  const refuseNewer = Effect.gen(function*() {
+  const schema = Effect.gen(function*() {
     const exists = yield* sql.onDialectOrElse({
       pg: () => sql`SELECT 1 AS n WHERE to_regclass(${Migrations.table}) IS NOT NULL`,
       orElse: () => sql`SELECT 1 AS n FROM sqlite_master WHERE type = 'table' AND name = ${Migrations.table}`
     })
-    if (exists.length === 0) return
+    if (exists.length === 0) return 0
     const found = yield* count(sql`SELECT CAST(max(migration_id) AS INTEGER) AS n FROM ${sql(Migrations.table)}`)
     if (found > Migrations.newest) return yield* new RegistryTooNew({ path, found, supported: Migrations.newest })
+    return found
   })
-  yield* guarded("check its schema", refuseNewer)
-  yield* guarded(
-    "migrate",
-    Migrations.run.pipe(
-      Effect.provideService(SqlClient.SqlClient, sql),
-      Effect.catchTag("MigrationError", (error) =>
-        Effect.fail(
-          SqlError.isSqlError(error.cause)
-            ? error.cause
-            : new RegistryUnavailable({ operation: "migrate", reason: error.message })
-        ))
+  // A migration takes the write lock, which who only looks has no use for, and another process may hold for long.
+  const isCurrent = (yield* guarded("check its schema", schema)) === Migrations.newest
+  if (!isCurrent) {
+    yield* guarded(
+      "migrate",
+      Migrations.run.pipe(
+        Effect.provideService(SqlClient.SqlClient, sql),
+        Effect.catchTag("MigrationError", (error) =>
+          Effect.fail(
+            SqlError.isSqlError(error.cause)
+              ? error.cause
+              : new RegistryUnavailable({ operation: "migrate", reason: error.message })
+          ))
+      )
     )
-  )
+  }
 
   const findTask = (id: TaskId) =>
     Effect.map(
@@ -161,10 +170,6 @@ const make = Effect.fnUntraced(function*(
       Effect.flatMap(sql`SELECT document FROM agents WHERE id = ${id}`, decodeAgents),
       (rows) => rows[0]?.document
     )
-  const countTotal = (id: TaskId) =>
-    count(sql`SELECT CAST(count(*) AS INTEGER) AS n FROM agents WHERE task_id = ${id} AND status <> 'rolled-back'`)
-  const countSlots = (id: TaskId) =>
-    count(sql`SELECT CAST(count(*) AS INTEGER) AS n FROM agents WHERE task_id = ${id} AND holds_slot = 1`)
 
   const findDefaultTask = (project: string) =>
     Effect.map(
@@ -221,19 +226,29 @@ const make = Effect.fnUntraced(function*(
       sql`SELECT document FROM agents WHERE request_key = ${candidate.key} AND status <> 'rolled-back'`,
       decodeAgents
     )
-    const sameType = yield* Effect.flatMap(
-      sql`SELECT id FROM agents WHERE task_id = ${candidate.taskId} AND type = ${candidate.type} AND holds_slot = 1
-          ORDER BY created_at LIMIT 1`,
-      decodeIds
+    // Counts end at their limits, so that they cost the same however many rows there are. No order: SQLite would walk
+    // through all agents of the task by an index on the time.
+    const [counts] = yield* Effect.flatMap(
+      sql`SELECT
+        (SELECT CAST(count(*) AS INTEGER) FROM (
+          SELECT 1 FROM agents WHERE task_id = ${candidate.taskId} AND status <> 'rolled-back'
+          LIMIT ${task?.limits.maxAgents ?? 0}) AS counted) AS task_total,
+        (SELECT CAST(count(*) AS INTEGER) FROM agents
+          WHERE task_id = ${candidate.taskId} AND holds_slot = 1) AS task_active,
+        (SELECT CAST(count(*) AS INTEGER) FROM (
+          SELECT 1 FROM agents WHERE holds_slot = 1 LIMIT ${homeMaxActive}) AS active) AS home_active,
+        (SELECT id FROM agents
+          WHERE task_id = ${candidate.taskId} AND type = ${candidate.type} AND holds_slot = 1 LIMIT 1) AS same_type`,
+      decodeAdmissionCounts
     )
     return {
       task,
       parent,
       sameKey: sameKey[0]?.document,
-      sameType: sameType[0]?.id,
-      taskTotal: yield* countTotal(candidate.taskId),
-      taskActive: yield* countSlots(candidate.taskId),
-      homeActive: yield* count(sql`SELECT CAST(count(*) AS INTEGER) AS n FROM agents WHERE holds_slot = 1`),
+      sameType: counts?.same_type ?? undefined,
+      taskTotal: counts?.task_total ?? 0,
+      taskActive: counts?.task_active ?? 0,
+      homeActive: counts?.home_active ?? 0,
       homeMaxActive
     }
   })
