@@ -139,16 +139,37 @@ export const sessions = Effect.fnUntraced(function*(place: Place.Place, scale: n
   )
   const [few, some, many] = homes
   if (few === undefined || some === undefined || many === undefined) return []
+  const empty = yield* Place.make
+  for (let index = 0; index < 500; index++) {
+    place.tmux("new-session", "-d", "-s", `live-${index}`, "--", "sleep", "100000")
+  }
+  const bareOn = ({ tmux }: Place.Place) => (round: number) =>
+    Effect.map(
+      timed(Effect.sync(() => tmux("new-session", "-d", "-s", `bare-${round}`, "--", "sleep", "100000"))),
+      ([millis]) => {
+        tmux("kill-session", "-t", `=bare-${round}`)
+        return millis
+      }
+    )
   const samples = yield* interleave(
-    { few: () => once(few), some: () => once(some), many: () => once(many) },
+    {
+      few: () => once(few),
+      some: () => once(some),
+      many: () => once(many),
+      bareFew: bareOn(empty),
+      bareMany: bareOn(place)
+    },
     { rounds: 40 * scale, warmUps: 10 }
   )
   const name = "one deployment, by how many agents run"
   const base = line(name, "1 live session", samples("few"))
+  const bareBase = line(name, "tmux new-session (a process), 1 live session", samples("bareFew"))
   return [
     base,
     compare(line(name, "100 live sessions", samples("some")), base),
-    compare(line(name, "500 live sessions", samples("many")), base, atMost(1.3))
+    compare(line(name, "500 live sessions", samples("many")), base, atMost(1.3)),
+    bareBase,
+    compare(line(name, "tmux new-session (a process), 500 live sessions", samples("bareMany")), bareBase)
   ]
 })
 

@@ -29,7 +29,8 @@ const benches: Readonly<Record<string, Bench>> = {
   start: start.cost,
   reap: scale.reap,
   ps: scale.ps,
-  memory: scale.memory
+  memory: scale.memory,
+  idle: scale.idle
 }
 
 const { values } = parseArgs({

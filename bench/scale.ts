@@ -2,7 +2,7 @@
  * What grows: the plan of a reap by rows and live sessions, with its memory; `ps` at many rows; and what an orchestrator holds
  * with 200 agents.
  */
-import { Effect, Schema } from "effect"
+import { Effect, Fiber, Schema, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import { join } from "node:path"
 import { compare, type Line, line, timed } from "./Measure.ts"
@@ -92,5 +92,37 @@ export const memory = Effect.fnUntraced(function*(place: Place.Place) {
     line(name, "resident memory before", [megabytes(before.rss)], "MB"),
     line(name, "resident memory with 200 agents", [megabytes(after.rss)], "MB"),
     line(name, "heap per agent", [Math.max(0, after.heapUsed - before.heapUsed) / 200 / 1024], "kB")
+  ]
+})
+
+/** What it costs to wait for agents and to follow their output while nothing happens. */
+export const idle = Effect.fnUntraced(function*(place: Place.Place) {
+  const name = "50 agents waited for and followed, while nothing happens"
+  const opened = yield* Place.open(place, "idle")
+  const ids = yield* Place.populate(opened, 50)
+  const { slipway } = opened
+  const watching = Effect.forEach(
+    ids,
+    (id) =>
+      Effect.all([slipway.wait(id), Stream.runDrain(slipway.output(id, { follow: true }))], {
+        concurrency: "unbounded",
+        discard: true
+      }),
+    { concurrency: "unbounded", discard: true }
+  )
+  const perSecond = Effect.gen(function*() {
+    yield* Effect.sleep("2 seconds")
+    const before = process.cpuUsage()
+    const [millis] = yield* timed(Effect.sleep("4 seconds"))
+    const { system, user } = process.cpuUsage(before)
+    return (system + user) / 1000 / (millis / 1000)
+  })
+  const bare = yield* perSecond
+  const fiber = yield* Effect.forkChild(watching)
+  const busy = yield* perSecond
+  yield* Fiber.interrupt(fiber)
+  return [
+    line(name, "CPU of the program without", [bare], "ms/s"),
+    line(name, "CPU of the program with all of them", [busy], "ms/s")
   ]
 })

@@ -167,8 +167,11 @@ const proof = Effect.gen(function*() {
   const slipway = yield* Slipway
   yield* title("5. What is left")
   const { homeId } = JSON.parse(Fs.readFileSync(join(home, "home.json"), "utf8"))
-  const sessions = spawnSync("tmux", ["-S", join(home, "tmux.sock"), "list-sessions"], { encoding: "utf8" }).stdout
-    .trim()
+  const listed = spawnSync("tmux", ["-S", join(home, "tmux.sock"), "list-sessions", "-F", "#{session_name}"], {
+    encoding: "utf8"
+  })
+  // The session that this program's own tmux client is attached to goes with the program.
+  const sessions = listed.stdout.split("\n").filter((name) => name !== "" && !name.startsWith("slipway+control+"))
   const processes = Fs.readdirSync("/proc").filter((pid) => {
     try {
       return /^\d+$/.test(pid) && Fs.readFileSync(`/proc/${pid}/environ`, "utf8").includes(`SLIPWAY_HOME_ID=${homeId}`)
@@ -184,7 +187,7 @@ const proof = Effect.gen(function*() {
   const directories = Fs.readdirSync(join(home, "agents"))
   const files = directories.filter((name) => rolledBack.has(name))
   const found = [
-    ["tmux sessions", sessions === "" ? 0 : sessions.split("\n").length],
+    ["tmux sessions", sessions.length],
     ["processes of agents", processes.length],
     ["files of rolled-back agents", files.length],
     ["active rows", active.length]

@@ -94,6 +94,8 @@ const stage = Effect.fnUntraced(function*(
     const sessions = spawnSync("tmux", ["-S", slipway.home.socket, "list-sessions", "-F", "#{session_name}"], {
       encoding: "utf8"
     })
+    // The session that this program's own tmux client is attached to goes with the program.
+    const left = sessions.stdout.split("\n").filter((name) => name !== "" && !name.startsWith("slipway+control+"))
     const active = yield* slipway.agents({ activeOnly: true })
     return [
       check("the agent's processes were seen", watch.seen() > 0),
@@ -102,7 +104,7 @@ const stage = Effect.fnUntraced(function*(
         alive.length === 0,
         alive.map(({ argv, pid, session }) => `${pid} (session ${session}) ${argv.slice(0, 120)}`)
       ),
-      check("no session is left", sessions.stdout.trim() === "", sessions.stdout),
+      check("no session is left", left.length === 0, left),
       check("no row is active", active.length === 0, active.map(({ id, state }) => [id, state]))
     ]
   })

@@ -102,13 +102,35 @@ describe("rebuild", () => {
       yield* watch.signal("SIGKILL")
       yield* watch.result
 
-      assert.strictEqual((yield* box.json(["rebuild", "--project", "/nowhere"])).code, 2)
+      const nowhere = yield* box.json(["rebuild", "--project", "/nowhere"])
+      assert.deepStrictEqual([nowhere.code, nowhere.value.error_tag], [2, "InvalidRequest"])
+      assert.include(nowhere.value.error, "there is no directory /nowhere to look for tasks in")
       // Its launcher tells where the workspace is, wherever this is asked.
       const { code, value } = yield* box.json(["rebuild", "--project", box.directory, "--project", box.project], {
         cwd: box.directory
       })
       assert.deepStrictEqual([code, value.set_aside, value.agents.length], [0, null, 1])
       assert.strictEqual((yield* box.json(["stop", "--all"])).code, 0)
+    }))
+
+  it.live("in a home that was moved, rows lead to where it is now", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const { agent_id: ended } = yield* box.deploy("echo result")
+      assert.strictEqual((yield* box.run(["wait", ended])).code, 0)
+      const gone = box.path("gone")
+      Fs.cpSync(box.home, gone, { recursive: true, filter: (path) => !Fs.lstatSync(path).isSocket() })
+      // The home comes back on another disk, and has another path while it does.
+      const env = { SLIPWAY_HOME: gone }
+      Fs.renameSync(box.home, box.path("old"))
+      const { code, value } = yield* box.json(["rebuild"], { env })
+      assert.deepStrictEqual([code, value.problems, value.agents[0].source], [0, [], "row"])
+      assert.strictEqual((yield* box.run(["logs", ended], { env })).stdout, "result\n")
+      assert.strictEqual((yield* box.run(["reap"], { env })).code, 0)
+      assert.strictEqual((yield* box.json(["prune", "--older-than", "0s"], { env })).code, 0)
+      assert.deepStrictEqual(Fs.readdirSync(Path.join(gone, "agents")), [])
+      Fs.rmSync(gone, { recursive: true })
+      Fs.renameSync(box.path("old"), box.home)
     }))
 
   it.live("there is nothing to rebuild where there is no home", () =>

@@ -163,7 +163,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
 
       admitted = true
       yield* begin("agent-directory")
-      const content = { prompt: request.prompt, launcher: prepared.launcher(agent) }
+      const content = { prompt: request.prompt, launcher: prepared.launcher(agent), workspace: plan.workspace }
       yield* at("agent-directory", hold(directoryAfterProcesses, plan, content, onRelease))
 
       yield* begin("session")

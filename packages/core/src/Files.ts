@@ -222,7 +222,7 @@ export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
     makeDirectory: (path, mode) =>
       attempt("make the directory", path, () => {
         NodeFs.mkdirSync(path, { mode })
-        NodeFs.chmodSync(path, mode)
+        if ((NodeFs.lstatSync(path).mode & 0o7777) !== mode) NodeFs.chmodSync(path, mode)
       }),
     ensureDirectory: (path, mode) =>
       attempt("make the directory", path, () => void NodeFs.mkdirSync(path, { recursive: true, mode })),

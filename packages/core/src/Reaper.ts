@@ -381,7 +381,7 @@ const make = Effect.gen(function*() {
 const draftAge = Duration.seconds(10)
 
 /** As `Files.replaceFile` and the home name them. */
-const isDraft = (name: string): boolean => /\.[0-9a-f]{12}\.tmp$/.test(name)
+const isDraft = (name: string): boolean => /\.[0-9a-f]{12}\.tmp(-wal|-shm|-journal)?$/.test(name)
 
 const isFinalTag = (tag: State["_tag"]): boolean => tag !== "deploying" && tag !== "running" && tag !== "ending"
 

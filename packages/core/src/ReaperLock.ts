@@ -1,8 +1,9 @@
 /**
  * One standing reaper per home: a file that names its holder, put in place whole by a link that only one process wins.
  *
- * The lock is only a courtesy (two reapers at once do no harm). A holder that is dead by pid, start time and boot loses it; one
- * that can't be judged keeps it. Released when the scope closes.
+ * A holder that is dead by pid, start time and boot loses it, to one alone of all that find it dead; one that can't be judged keeps it.
+ * Released when the scope closes. Not promised: to outlast somebody who removes the files by hand, so that what is done under it
+ * must do no harm twice at once.
  */
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
@@ -27,20 +28,18 @@ type Holder = typeof Holder.Type
 const decodeHolder = Schema.decodeUnknownOption(Schema.fromJsonString(Holder))
 const encodeHolder = Schema.encodeEffect(Schema.fromJsonString(Holder))
 
-/**
- * How the file `<name>.json` in the home is held as long as a scope; `running` makes the refusal from who holds it. Two at once
- * may both take over from a dead one, so that what is done under it must bear that.
- */
+/** How the file `<name>.json` in the home is held as long as a scope; `running` makes the refusal from who holds it. */
 export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (holder: Holder) => E) {
   const files = yield* Files
   const home = yield* Home
   const host = yield* Host
-  const path = Path.join(home.directory, `${name}.json`)
+  const lock = Path.join(home.directory, `${name}.json`)
   const own = { host: host.identity, holder: host.self }
 
-  const holder = Effect.map(Effect.option(files.readText(path)), (text) => Option.flatMap(text, decodeHolder))
+  const holderOf = (path: string) =>
+    Effect.map(Effect.option(files.readText(path)), (text) => Option.flatMap(text, decodeHolder))
 
-  const take = Effect.gen(function*() {
+  const take = Effect.fnUntraced(function*(path: string) {
     const draft = Path.join(home.directory, `${name}.${yield* randomHex(12)}.tmp`)
     const content = yield* Effect.mapError(
       encodeHolder(own),
@@ -50,28 +49,44 @@ export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (h
     yield* Effect.ensuring(files.link(draft, path), Effect.ignore(files.removeFile(draft)))
   })
 
-  const removeDead = Effect.gen(function*() {
-    const found = yield* holder
-    if (Option.isNone(found)) return yield* Effect.asVoid(files.removeFile(path))
+  /** Fails unless whoever holds it is dead; what can't be read is nobody's. */
+  const checkDead = Effect.fnUntraced(function*(path: string) {
+    const found = yield* holderOf(path)
+    if (Option.isNone(found)) return
     const standing = yield* Effect.provideService(Lease.judgeHolder(found.value), Host, host)
     if (standing._tag !== "dead") return yield* Effect.fail(running(found.value))
-    yield* files.removeFile(path)
   })
 
-  const isTaken = (error: unknown): error is FileError => error instanceof FileError && error.code === "EEXIST"
-  const acquire = Effect.catchIf(take, isTaken, () => Effect.andThen(removeDead, take)).pipe(
-    // Somebody else was quicker to replace a dead one.
-    Effect.catchIf(isTaken, () => Effect.andThen(removeDead, take))
-  )
-  const release = Effect.gen(function*() {
-    const found = yield* holder
-    const isOwn = Option.isSome(found) && found.value.holder.pid === own.holder.pid &&
-      found.value.holder.start === own.holder.start
-    if (isOwn) yield* files.removeFile(path)
-  }).pipe(Effect.ignoreCause)
+  const release = (path: string) =>
+    Effect.gen(function*() {
+      const found = yield* holderOf(path)
+      const isOwn = Option.isSome(found) && found.value.holder.pid === own.holder.pid &&
+        found.value.holder.start === own.holder.start
+      if (isOwn) yield* files.removeFile(path)
+    }).pipe(Effect.ignoreCause)
 
-  const hold: Effect.Effect<void, E | FileError, Scope.Scope> = Effect.asVoid(
-    Effect.acquireRelease(acquire, () => release)
+  const isTaken = (error: unknown): error is FileError => error instanceof FileError && error.code === "EEXIST"
+  const acquire = (path: string): Effect.Effect<void, E | FileError> =>
+    Effect.catchIf(take(path), isTaken, () => Effect.andThen(checkDead(path), takeOver(path)))
+
+  /**
+   * Takes the place of a dead holder. Removing its file by name might remove that of somebody who was quicker: so whoever takes over
+   * holds a lock for that, and looks again under it. That one may have a dead holder as well.
+   */
+  const takeOver = (path: string): Effect.Effect<void, E | FileError> => {
+    const right = `${path}.takeover`
+    const replace = Effect.gen(function*() {
+      yield* checkDead(path)
+      yield* files.removeFile(path)
+      // Who came to find no file may have been quicker still.
+      yield* Effect.catchIf(take(path), isTaken, (error) => Effect.andThen(checkDead(path), Effect.fail(error)))
+    })
+    return Effect.acquireUseRelease(acquire(right), () => replace, () => release(right))
+  }
+
+  const hold: Effect.Effect<void, E | FileError, Scope.Scope> = Effect.acquireRelease(
+    acquire(lock),
+    () => release(lock)
   )
   return { hold }
 })

@@ -14,9 +14,9 @@
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
 import type { Agent } from "./Agent.ts"
+import { InvalidRequest } from "./DeployRequest.ts"
 import { type FileError, Files } from "./Files.ts"
 import { defaultDirectory, Home, HomeUnusable, recordedRegistry } from "./Home.ts"
-import { WorkingDirectoryMissing } from "./Preflight.ts"
 import { type Caller, currentCaller } from "./Preparation.ts"
 import { holdFile } from "./ReaperLock.ts"
 import { openers } from "./rebuild/Openers.ts"
@@ -71,11 +71,11 @@ export type RebuildError =
   | FileError
   | HomeCopied
   | HomeUnusable
+  | InvalidRequest
   | RebuildRunning
   | RegistryError
   | RegistryHealthy
   | RegistryInUse
-  | WorkingDirectoryMissing
 
 export interface RebuildRequest {
   /** Projects whose workspaces are looked at, beside those that are found; by default the working directory. */
@@ -217,7 +217,12 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
     return yield* Effect.forEach(projects, (project) =>
       Effect.mapError(
         files.realPath(Path.resolve(cwd, project)),
-        () => new WorkingDirectoryMissing({ path: Path.resolve(cwd, project) })
+        () =>
+          new InvalidRequest({
+            problem: `there is no directory ${
+              Path.resolve(cwd, project)
+            } to look for tasks in; name the project of one with --project`
+          })
       ))
   })
 
@@ -233,7 +238,7 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
   const place = Effect.fnUntraced(function*(made: { readonly draft: string; readonly setAside: string }) {
     yield* refuseOpen
     const old = yield* files.inspect(home.registry)
-    const setAside = yield* Effect.provideContext(Swap.place(made), below)
+    const setAside = yield* Effect.provideContext(Swap.place(made, refuseOpen), below)
     const late = old === undefined ? [] : (yield* openers({ paths: [], files: [old] })) ?? []
     const problems = late.map((pid): Problem => ({
       subject: `process ${pid}`,
@@ -242,11 +247,18 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
     return { setAside, problems }
   })
 
+  /** Where the old registry would be when the draft had been placed. */
+  const wouldBe = (named: string) =>
+    Effect.gen(function*() {
+      const isThere = (yield* files.inspect(home.registry)) !== undefined
+      return isThere ? yield* Swap.freeAside(named) : yield* Swap.isAside([named])
+    }).pipe(Effect.provideContext(below))
+
   const complete = Effect.fnUntraced(function*(
     cut: Effect.Success<typeof resume> & {},
     dryRun: boolean
   ) {
-    const { problems, setAside } = dryRun ? { problems: [], setAside: cut.setAside } : yield* place(cut)
+    const { problems, setAside } = dryRun ? { problems: [], setAside: yield* wouldBe(cut.setAside) } : yield* place(cut)
     const rebuilt: Rebuilt = {
       dryRun,
       damage: "a rebuild of it was cut short",
@@ -267,14 +279,15 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
     yield* refuseCopy(found.homes)
     const { agents, problems, tasks } = found
     const told = { dryRun, damage: damage.reason, tasks, agents }
-    // In a dry run the name that it would have now.
-    const made = yield* Effect.acquireRelease(
-      Effect.provideContext(Swap.makeDraft(), below),
-      ({ draft }) => Effect.flatMap(isPending(draft), (kept) => kept ? Effect.void : removeCopy(draft))
+    const made = yield* Effect.provideContext(Swap.names, below)
+    if (dryRun) return { ...told, setAside: yield* wouldBe(made.setAside), problems }
+    const file = yield* Effect.acquireRelease(Effect.provideContext(Swap.makeFile, below), removeCopy)
+    yield* write(file, { tasks, agents: agents.map((each) => ({ agent: each.agent, detail: storyOf(each) })) })
+    yield* Effect.acquireRelease(
+      files.link(file, made.draft),
+      () => Effect.flatMap(isPending(made.draft), (kept) => kept ? Effect.void : removeCopy(made.draft))
     )
-    const isThere = (yield* files.inspect(home.registry)) !== undefined
-    if (dryRun) return { ...told, setAside: isThere ? made.setAside : null, problems }
-    yield* write(made.draft, { tasks, agents: agents.map((each) => ({ agent: each.agent, detail: storyOf(each) })) })
+    yield* files.removeFile(file)
     const placed = yield* place(made)
     const rebuilt: Rebuilt = { ...told, setAside: placed.setAside, problems: [...problems, ...placed.problems] }
     return rebuilt

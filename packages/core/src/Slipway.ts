@@ -1,8 +1,9 @@
 /**
  * Slipway as one service with one layer: what an orchestrator provides, and is done.
  *
- * `Slipway.layer()` opens the home (and makes it at first use), its registry and its tmux socket, and holds nothing that
- * would have to be ended apart from the registry's connection: agents outlive the layer, unless they were deployed with `deployScoped`.
+ * `Slipway.layer()` opens the home (and makes it at first use), its registry and its tmux socket. Agents outlive the layer, unless they
+ * were deployed with `deployScoped`. The layer holds the registry's connection and, in control mode, a tmux client, which keeps the
+ * program running until the layer's scope is closed: `Effect.provide` does so by itself, a `ManagedRuntime` has to be disposed.
  */
 import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
 import { TmuxControl, TmuxProcess } from "@slipway/tmux"
@@ -112,8 +113,8 @@ export interface SlipwayOptions extends Partial<HomeOptions> {
   /** The tmux executable; by default `tmux` on the caller's PATH. */
   readonly tmux?: string | undefined
   /**
-   * How tmux is asked: by one long-lived client in control mode (the default, for a process that deploys more than once),
-   * or by a process per call (for one that does little and ends).
+   * How tmux is asked: by one long-lived client in control mode (the default, for a process that deploys more than once), where
+   * that endangers no session, or by a process per call (for one that does little and ends).
    */
   readonly transport?: "control" | "process" | undefined
   /** How long one step of a deployment may take, the wait for the agent apart; 20 seconds by default. */
@@ -184,8 +185,6 @@ const make = Effect.gen(function*() {
   })
 })
 
-const registryLayer = Layer.unwrap(Effect.map(Home, (home) => SqliteRegistry.layer({ path: home.registry })))
-
 const layerNoDeps = (options: SlipwayOptions) => {
   const resources = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer)
   const agents = Layer.unwrap(
@@ -211,7 +210,7 @@ export const services = (options: SlipwayOptions) => {
     const directory = options.directory ?? defaultDirectory(environment)
     return Home.layer({ ...options, directory, maxActive: options.maxActive ?? (yield* maxActiveOf(environment)) })
   }))
-  return registryLayer.pipe(Layer.provideMerge(home), Layer.provideMerge(machine(options)))
+  return SqliteRegistry.ofHome().pipe(Layer.provideMerge(home), Layer.provideMerge(machine(options)))
 }
 
 /** Files, processes and tmux of this machine. */

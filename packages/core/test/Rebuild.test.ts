@@ -10,14 +10,21 @@ import {
   RegistryTooNew,
   type Slipway
 } from "@slipway/core"
-import { Effect, type Scope } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, type Scope, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { AgentId } from "../src/Agent.ts"
-import { runModule, runText } from "./children.ts"
+import { FileError, Files } from "../src/Files.ts"
+import { Home } from "../src/Home.ts"
+import { Host } from "../src/Host.ts"
+import { holdFile } from "../src/ReaperLock.ts"
+import { Registry } from "../src/Registry.ts"
+import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
+import { machine } from "../src/Slipway.ts"
+import { atOnce, runModule, runText } from "./children.ts"
 import { editRow } from "./support/Proof.ts"
 import * as Scenario from "./support/Scenario.ts"
 import { guarantee, lasting, reasonOf, request } from "./support/Scenario.ts"
@@ -152,6 +159,24 @@ const isWhole = Effect.fnUntraced(function*(world: World, made: Effect.Success<R
       return [made.exited, made.stopped, made.running, extra]
     }))
 })
+
+/** An agent that has exited and is settled. */
+const ended = (world: World) =>
+  using(world, (slipway) =>
+    Effect.gen(function*() {
+      const { agent } = yield* slipway.deploy(request(world, "echo result", { ready: "none" }))
+      return yield* slipway.wait(agent.id)
+    }))
+
+/** The machine's services, with these of its operations on files changed. */
+const machineWith = (world: World, around: (files: Files["Service"]) => Partial<Files["Service"]>) => {
+  const services = machine({ caller: World.caller(world) })
+  const changed = Layer.effect(Files, Effect.map(Files, (files) => Files.of({ ...files, ...around(files) })))
+  return changed.pipe(Layer.provideMerge(services))
+}
+
+const reopened = (world: World, around: (files: Files["Service"]) => Partial<Files["Service"]> = () => ({})) =>
+  Home.reopen({ directory: world.home }).pipe(Layer.provideMerge(machineWith(world, around)))
 
 describe("a registry", () => {
   for (const [name, [tag, damage]] of Object.entries(damages)) {
@@ -336,20 +361,33 @@ describe("a registry", () => {
     }))
 
   guarantee(
+    "is rebuilt with the workspaces that ended agents name, whatever project is asked for",
+    (world) =>
+      Effect.gen(function*() {
+        const { id } = yield* ended(world)
+        Fs.rmSync(registryOf(world))
+        const { agents, problems } = yield* rebuild(world, { projects: [world.root] })
+        assert.deepStrictEqual([agents.map(({ agent }) => agent.id), problems], [[id], []])
+        return [id]
+      })
+  )
+
+  guarantee(
     "is rebuilt without a workspace that nobody names, and with one that is named",
     (world) =>
       Effect.gen(function*() {
-        const id = yield* using(world, (slipway) =>
-          Effect.gen(function*() {
-            const { agent } = yield* slipway.deploy(request(world, "exit 0", { ready: "none" }))
-            yield* slipway.wait(agent.id)
-            return agent.id
-          }))
+        const { id, plan } = yield* ended(world)
+        // As the first versions made it.
+        Fs.writeFileSync(Path.join(plan.directory, `owner.${plan.homeId}`), "")
         Fs.rmSync(registryOf(world))
         const elsewhere = yield* rebuild(world, { projects: [world.root], dryRun: true })
         assert.deepStrictEqual([elsewhere.agents, elsewhere.problems.map(({ subject }) => subject)], [[], [id]])
         assert.include(elsewhere.problems[0]?.reason, "--project")
-        assert.strictEqual((yield* refused(world, { projects: ["/nowhere"] }))._tag, "WorkingDirectoryMissing")
+        const nowhere = yield* refused(world, { projects: ["/nowhere"] })
+        assert.deepStrictEqual([nowhere._tag, nowhere.message], [
+          "InvalidRequest",
+          "the request is not valid: there is no directory /nowhere to look for tasks in; name the project of one with --project"
+        ])
         const found = yield* rebuild(world, { projects: [world.project] })
         assert.deepStrictEqual(found.agents.map(({ agent }) => agent.id), [id])
         return [id]
@@ -398,13 +436,7 @@ describe("a registry", () => {
 })
 
 describe("a rebuild", () => {
-  const exited = (world: World) =>
-    using(world, (slipway) =>
-      Effect.gen(function*() {
-        const { agent } = yield* slipway.deploy(request(world, "exit 0", { ready: "none" }))
-        yield* slipway.wait(agent.id)
-        return agent.id
-      }))
+  const exited = (world: World) => Effect.map(ended(world), ({ id }) => id)
 
   guarantee("that is dry changes nothing", (world) =>
     Effect.gen(function*() {
@@ -576,4 +608,291 @@ describe("a rebuild", () => {
         return [id]
       })
   )
+
+  guarantee(
+    "that was killed is completed also where a backup was put in the place of the registry meanwhile",
+    (world) =>
+      Effect.gen(function*() {
+        const id = yield* exited(world)
+        const backup = Fs.readFileSync(registryOf(world))
+        breakIndex(world, "sqlite_autoindex_agents_1")
+        const broken = Fs.readFileSync(registryOf(world))
+        const first = (yield* rebuild(world)).setAside ?? assert.fail("nothing was set aside")
+        // As a rebuild leaves it that is killed when the old registry has its new name and the draft has not.
+        const stamp = first.split(".corrupt-")[1] ?? ""
+        Fs.renameSync(registryOf(world), `${registryOf(world)}.${stamp}.0123456789ab.tmp`)
+        Fs.writeFileSync(registryOf(world), backup, { mode: 0o600 })
+        yield* isRefused(world, "RegistryReplaced")
+        const told = yield* rebuild(world, { dryRun: true })
+        const { setAside } = yield* rebuild(world)
+        assert.strictEqual(told.setAside, setAside)
+        assert.notStrictEqual(setAside, first)
+        assert.isTrue(Fs.readFileSync(first).equals(broken), "the first keeps its bytes")
+        assert.isTrue(Fs.readFileSync(setAside ?? "").equals(backup), "and so does the second")
+        assert.instanceOf(yield* refused(world), RegistryHealthy)
+        assert.deepStrictEqual(statuses(world), { [id]: "exited" })
+        return [id]
+      })
+  )
+
+  guarantee(
+    "that takes over from a dead one is the only one, and leaves a home that can be used",
+    (world) =>
+      Effect.gen(function*() {
+        const id = yield* exited(world)
+        const lock = Path.join(world.home, "rebuild.json")
+        for (let round = 1; round <= 2; round++) {
+          breakIndex(world, "sqlite_autoindex_agents_1")
+          const dead = yield* runModule("support/rebuilder.ts", [world.root, "3"])
+          yield* Effect.ignoreCause(dead.ended)
+          assert.isTrue(Fs.existsSync(lock), "a dead holder's")
+          const answers = yield* atOnce(4, "support/rebuilder.ts", [world.root, "none"])
+          const refusals = answers.filter((answer) => answer !== "done")
+          assert.lengthOf(refusals, 3, answers.join())
+          for (const refusal of refusals) assert.match(refusal, /^failed Re(buildRunning|gistryHealthy|gistryInUse)/)
+          assert.instanceOf(yield* refused(world), RegistryHealthy)
+          assert.lengthOf(setAsides(world), round)
+          assert.deepStrictEqual(statuses(world), { [id]: "exited" })
+        }
+        assert.deepStrictEqual(Fs.readdirSync(world.home).filter((name) => name.startsWith("rebuild.")), [])
+        return [id]
+      }),
+    60_000
+  )
+
+  guarantee(
+    "does not take what it begins for the registry that is gone, where its number is given out again",
+    (world) =>
+      Effect.gen(function*() {
+        const id = yield* exited(world)
+        Fs.rmSync(registryOf(world))
+        const path = Path.join(world.home, "home.json")
+        const identity = JSON.parse(Fs.readFileSync(path, "utf8"))
+        for (const dryRun of [true, false]) {
+          let reused = false
+          const around = (files: Files["Service"]): Partial<Files["Service"]> => ({
+            createFile: (file, content, mode) =>
+              Effect.tap(files.createFile(file, content, mode), () =>
+                Effect.sync(() => {
+                  if (reused || !Path.basename(file).startsWith("registry.db.")) return
+                  reused = true
+                  identity.registry.inode = Fs.statSync(file).ino
+                  Fs.writeFileSync(path, JSON.stringify(identity))
+                })),
+            // Nothing of it can be put in place.
+            link: (from, to) =>
+              to.startsWith(registryOf(world))
+                ? Effect.fail(new FileError({ operation: "link", path: to, code: "ENOSPC" }))
+                : files.link(from, to)
+          })
+          yield* Effect.flatMap(Rebuild, ({ run }) => Effect.ignore(run({ dryRun }))).pipe(
+            Effect.provide(
+              Rebuild.layerNoDeps({ caller: World.caller(world) }).pipe(Layer.provide(reopened(world, around)))
+            )
+          )
+          assert.strictEqual(reused, !dryRun, "a dry one makes no file")
+          assert.deepStrictEqual(Fs.readdirSync(world.home).filter((name) => name.startsWith("registry.")), [])
+        }
+        const { agents, damage } = yield* rebuild(world)
+        assert.deepStrictEqual([agents.map(({ agent }) => agent.id), damage], [[id], "the file is gone"])
+        return [id]
+      })
+  )
+
+  guarantee("does not begin when a process opens the registry in the last moment", (world) =>
+    Effect.gen(function*() {
+      const id = yield* exited(world)
+      overwrite(world, 0, noise(100))
+      const before = contents(world)
+      let late: number | undefined
+      const around = (files: Files["Service"]): Partial<Files["Service"]> => ({
+        replaceFile: (path, content, mode) => {
+          late ??= Fs.openSync(registryOf(world), "r")
+          return files.replaceFile(path, content, mode)
+        }
+      })
+      const error = yield* Effect.flatMap(Rebuild, ({ run }) => Effect.flip(run())).pipe(
+        Effect.provide(
+          Rebuild.layerNoDeps({ caller: World.caller(world) }).pipe(Layer.provide(reopened(world, around)))
+        )
+      )
+      assert.instanceOf(error, RegistryInUse)
+      const withoutRecord = (lines: ReadonlyArray<string>) => lines.filter((line) => !line.startsWith("home.json "))
+      assert.deepStrictEqual(withoutRecord(contents(world)), withoutRecord(before))
+      yield* isRefused(world, "RegistryCorrupt")
+      Fs.closeSync(late ?? assert.fail("it was not opened"))
+      yield* rebuild(world)
+      assert.deepStrictEqual(statuses(world), { [id]: "exited" })
+      return [id]
+    }))
+})
+
+describe("a home that was moved", () => {
+  const moved = (world: World, name = "moved"): World => {
+    const home = Path.join(world.root, name)
+    return { ...world, home, socket: Path.join(home, "tmux.sock") }
+  }
+
+  /** As somebody moves it from one disk to another. */
+  const move = (world: World) => {
+    const there = moved(world)
+    assert.strictEqual(spawnSync("cp", ["-a", world.home, there.home]).status, 0)
+    Fs.renameSync(world.home, moved(world, "gone").home)
+    return there
+  }
+
+  /** Ends what a test has of it, since its world only knows where it was. */
+  const cleared = (world: World) =>
+    Effect.addFinalizer(() =>
+      Effect.sync(() => {
+        for (const name of ["moved", "gone"]) spawnSync("tmux", ["-S", moved(world, name).socket, "kill-server"])
+        for (const pid of World.members(moved(world))) process.kill(pid, "SIGKILL")
+      })
+    )
+
+  guarantee(
+    "has all its agents where it is now, those that rows tell of like those of entries",
+    (world) =>
+      Effect.gen(function*() {
+        yield* cleared(world)
+        const { id } = yield* ended(world)
+        const there = move(world)
+        const { agents, problems } = yield* rebuild(there)
+        assert.deepStrictEqual(agents.map(({ agent, source }) => [agent.plan.directory, source]), [
+          [Path.join(there.home, "agents", id), "row"]
+        ])
+        assert.deepStrictEqual(problems, [])
+        yield* using(there, (slipway) =>
+          Effect.gen(function*() {
+            const output = yield* Effect.map(
+              Stream.runCollect(slipway.output(id)),
+              (chunks) => Buffer.concat([...chunks]).toString()
+            )
+            assert.strictEqual(output, "result\n")
+            assert.deepStrictEqual(yield* slipway.reap(yield* slipway.reapPlan), [])
+            const pruned = yield* slipway.prune({ olderThan: 0 })
+            assert.deepStrictEqual(pruned.map(({ agentId, problems }) => [agentId, problems]), [[id, []]])
+          }))
+        assert.deepStrictEqual(World.directories(there), [])
+      })
+  )
+
+  guarantee(
+    "tells of an agent that ran meanwhile, which a stop ends with all that it has",
+    (world) =>
+      Effect.gen(function*() {
+        yield* cleared(world)
+        const id = yield* using(world, (slipway) => Effect.map(slipway.deploy(lasting(world)), ({ agent }) => agent.id))
+        const there = move(world)
+        assert.lengthOf(World.members(there), 2)
+        const { agents, problems } = yield* rebuild(there)
+        assert.deepStrictEqual(agents.map(({ agent, source }) => [agent.state._tag, source]), [["running", "row"]])
+        assert.deepStrictEqual(problems.map(({ subject }) => subject), [id])
+        assert.include(problems[0]?.reason, `slipway stop ${id}`)
+        yield* using(there, (slipway) =>
+          Effect.gen(function*() {
+            yield* Scenario.finished(slipway, [id])
+            assert.deepInclude((yield* slipway.agent(id)).state, { _tag: "stopped", by: "request" })
+            assert.deepStrictEqual((yield* slipway.reapPlan).items, [])
+            yield* slipway.prune({ olderThan: 0 })
+          }))
+        assert.deepStrictEqual([World.members(there), World.directories(there)], [[], []])
+      })
+  )
+
+  guarantee(
+    "is the same home where its old path leads to it, and nobody has to be told",
+    (world) =>
+      Effect.gen(function*() {
+        const there = moved(world)
+        yield* cleared(world)
+        const id = yield* using(world, (slipway) => Effect.map(slipway.deploy(lasting(world)), ({ agent }) => agent.id))
+        Fs.renameSync(world.home, there.home)
+        Fs.symlinkSync("moved", world.home)
+        breakIndex(there, "sqlite_autoindex_agents_1")
+        assert.deepStrictEqual((yield* rebuild(there)).problems, [])
+        yield* using(there, (slipway) => Scenario.finished(slipway, [id]))
+        return [id]
+      })
+  )
+})
+
+describe("a process that looked at the home before a rebuild, and opens the registry after", () => {
+  const opening = (world: World) =>
+    Effect.gen(function*() {
+      const home = yield* Layer.build(
+        Home.layer({ directory: world.home }).pipe(Layer.provideMerge(machineWith(world, () => ({}))))
+      )
+      return { open: Effect.scoped(Layer.build(SqliteRegistry.ofHome())).pipe(Effect.provideContext(home)) }
+    })
+
+  guarantee("is refused where there is none, and makes none", (world) =>
+    Effect.gen(function*() {
+      yield* using(world, (slipway) => slipway.tasks)
+      const { open } = yield* opening(world)
+      yield* open
+      Fs.rmSync(registryOf(world))
+      const error = yield* Effect.flip(open)
+      assert.strictEqual(error._tag, "RegistryReplaced")
+      assert.deepStrictEqual(Fs.readdirSync(world.home).filter((name) => name.startsWith("registry.")), [])
+    }))
+
+  guarantee(
+    "is refused where it is another than the one recorded, before anything is written",
+    (world) =>
+      Effect.gen(function*() {
+        yield* using(world, (slipway) => slipway.tasks)
+        const { open } = yield* opening(world)
+        Fs.renameSync(registryOf(world), `${registryOf(world)}.old`)
+        Fs.writeFileSync(registryOf(world), "")
+        assert.strictEqual((yield* Effect.flip(open))._tag, "RegistryReplaced")
+        assert.strictEqual(Fs.statSync(registryOf(world)).size, 0)
+        assert.isFalse(Fs.existsSync(`${registryOf(world)}-wal`))
+      })
+  )
+
+  guarantee("opens the one that the rebuild made, and no other", (world) =>
+    Effect.gen(function*() {
+      const { id } = yield* ended(world)
+      const { open } = yield* opening(world)
+      breakIndex(world, "sqlite_autoindex_agents_1")
+      yield* rebuild(world)
+      const registry = Context.get(yield* open, Registry)
+      assert.isFunction(registry.admit)
+      return [id]
+    }))
+})
+
+describe("a lock of a dead holder", () => {
+  guarantee("goes to one alone, however the others look at it and act", (world) =>
+    Effect.gen(function*() {
+      yield* using(world, (slipway) => slipway.tasks)
+      const path = Path.join(world.home, "rebuild.json")
+      const identity = yield* Effect.provide(Host, machineWith(world, () => ({})))
+      const dead = JSON.stringify({ host: identity.identity, holder: { pid: 2 ** 22 + 1, start: "1" } })
+      Fs.writeFileSync(path, dead)
+      Fs.writeFileSync(`${path}.takeover`, dead)
+      const judged = yield* Deferred.make<void>()
+      const go = yield* Deferred.make<void>()
+      const holding = (around: (files: Files["Service"]) => Partial<Files["Service"]>) =>
+        Effect.flatMap(holdFile("rebuild", () => "running" as const), ({ hold }) => hold).pipe(
+          Effect.as("held" as const),
+          Effect.provide(reopened(world, around))
+        )
+      const slow = yield* Effect.forkScoped(Effect.result(holding((files) => ({
+        removeFile: (file) =>
+          file === path
+            ? Deferred.succeed(judged, undefined).pipe(
+              Effect.andThen(Deferred.await(go)),
+              Effect.andThen(files.removeFile(file))
+            )
+            : files.removeFile(file)
+      }))))
+      yield* Deferred.await(judged)
+      const quick = yield* Effect.result(holding(() => ({})))
+      yield* Deferred.succeed(go, undefined)
+      const answers = [quick, yield* Fiber.join(slow)]
+      assert.lengthOf(answers.filter(({ _tag }) => _tag === "Success"), 1)
+      assert.isTrue(Fs.existsSync(path))
+    }))
 })

@@ -47,6 +47,7 @@ export interface Survey {
 
 interface Directory {
   readonly id: AgentId
+  readonly workspace: string | undefined
   readonly launcher: Documents.LauncherFacts | undefined
 }
 
@@ -90,7 +91,9 @@ export const survey = Effect.fnUntraced(function*(options: {
     const script = yield* text(Path.join(path, launcherFile))
     const facts = script === undefined ? undefined : Documents.launcher(script)
     const isOwn = facts?.agentId === id && facts.homeId === home.id
-    const found: Directory = { id, launcher: isOwn ? facts : undefined }
+    const launcher = isOwn ? facts : undefined
+    const workspace = launcher?.workspace ?? (yield* text(Path.join(path, ownerFile(home.id))))
+    const found: Directory = { id, launcher, workspace }
     return [found]
   })
 
@@ -142,11 +145,16 @@ export const survey = Effect.fnUntraced(function*(options: {
     return (yield* Effect.forEach(names.filter(isTaskId), (id) => readWorkspace(project, id))).flat()
   })
 
-  const rows = options.salvaged.agents.filter(({ plan }) => plan.homeId === home.id)
+  const salvaged = options.salvaged.agents.filter(({ plan }) => plan.homeId === home.id)
+  // The directories of a home that was moved have moved with it.
+  const rows = salvaged.map((row): Agent => ({
+    ...row,
+    plan: { ...row.plan, directory: home.agentDirectory(row.id) }
+  }))
   const directories = (yield* Effect.forEach((yield* list(home.agents)).filter(isAgentId), readDirectory)).flat()
   const directoryOf = new Map(directories.map((directory) => [directory.id, directory]))
   const named = [
-    ...directories.map(({ launcher }) => launcher?.workspace),
+    ...directories.map(({ workspace }) => workspace),
     ...rows.map(({ plan }) => plan.workspace)
   ].flatMap((workspace) => workspace === undefined ? [] : [Documents.projectOf(workspace) ?? []]).flat()
   const projects = new Set([...options.projects, ...named, ...options.salvaged.tasks.map(({ project }) => project)])
@@ -170,7 +178,11 @@ export const survey = Effect.fnUntraced(function*(options: {
   /** The sessions that bear our marks, by agent; no answer is as good as none. */
   const sessions = new Map<string, Session>()
   for (
-    const socket of new Set([home.socket, ...Array.from(entries.values(), ({ entry }) => entry.tmux_socket)])
+    const socket of new Set([
+      home.socket,
+      ...rows.map(({ plan }) => plan.socket),
+      ...Array.from(entries.values(), ({ entry }) => entry.tmux_socket)
+    ])
   ) {
     for (
       const { environment, session } of yield* Effect.orElseSucceed(tmux.server(socket).environments, () => [])
@@ -248,6 +260,28 @@ export const survey = Effect.fnUntraced(function*(options: {
     })
   })
 
+  /** The home of each agent as it was called when the agent was deployed. */
+  const called = [
+    ...Array.from(
+      entries.values(),
+      ({ entry }) => [entry.agent_id, Path.resolve(entry.prompt_file, "../../..")] as const
+    ),
+    ...salvaged.map(({ id, plan }) => [id, Path.resolve(plan.directory, "../..")] as const)
+  ]
+  const former = new Map(called)
+
+  const tellMoved = Effect.fnUntraced(function*({ id, plan, state }: Agent) {
+    const before = former.get(id)
+    if (state._tag !== "running" || before === undefined) return
+    const real = yield* Effect.orElseSucceed(files.realPath(before), () => undefined)
+    if (real === home.directory) return
+    const session = sessions.has(id) ? "" : `, and tmux does not show its session at ${plan.socket}`
+    complain(
+      id,
+      `the home was ${before} when it was started, where it writes its output and its end${session}: end it with 'slipway stop ${id}'`
+    )
+  })
+
   const agents: Array<RestoredAgent> = []
   const rowOf = new Map(rows.map((row) => [row.id, row]))
   for (const id of new Set([...rowOf.keys(), ...entries.keys(), ...directoryOf.keys()])) {
@@ -266,13 +300,13 @@ export const survey = Effect.fnUntraced(function*(options: {
       complain(id, `its task ${agent.taskId} can't be read`)
       continue
     }
+    yield* tellMoved(agent)
     agents.push({ agent, source: row !== undefined ? "row" : found !== undefined ? "entry" : "directory" })
   }
 
   const homes = [
     ...directories.flatMap(({ launcher }) => launcher?.home ?? []),
-    ...Array.from(entries.values(), ({ entry }) => entry.prompt_file).map((path) => Path.resolve(path, "../../..")),
-    ...rows.map(({ plan }) => Path.resolve(plan.directory, "../.."))
+    ...called.map(([, directory]) => directory)
   ]
   const found: Survey = { ...unique([...tasks.values()], agents, complain), problems, homes: [...new Set(homes)] }
   return found

@@ -12,10 +12,15 @@ import { Context, Duration, Effect, Predicate, type Scope, Semaphore, Stream } f
 import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
+import { pathToFileURL } from "node:url"
 import { retryLocked } from "./Locked.ts"
 
-export interface Config {
+export interface Config<E = never> {
   readonly filename: string
+  /** Whether a missing file is made, as it is by default; otherwise it is a failure to open it. */
+  readonly create?: boolean | undefined
+  /** Asked when the file is open, and before anything of it is read or written. */
+  readonly verify?: Effect.Effect<void, E> | undefined
   /** How long one statement may block the event loop waiting for a lock. */
   readonly busyTimeout: Duration.Input
   /** How long opening waits for a lock in all; ten seconds by default. */
@@ -109,14 +114,23 @@ const connect = (db: DatabaseSync): SqlConnection.Connection => {
   }
 }
 
-/** Opens the database for as long as the scope; a missing file is made, with the mode that the umask leaves. */
-export const make = Effect.fnUntraced(function*(
-  config: Config
-): Effect.fn.Return<SqlClient.SqlClient, SqlError.SqlError, Scope.Scope | Reactivity.Reactivity> {
+/** The file as a URL by which SQLite opens it for reading and writing, and does not make it. */
+const existing = (path: string): URL => {
+  const url = pathToFileURL(path)
+  url.searchParams.set("mode", "rw")
+  return url
+}
+
+/** Opens the database for as long as the scope; a file that is made has the mode that the umask leaves. */
+export const make = Effect.fnUntraced(function*<E = never>(
+  config: Config<E>
+): Effect.fn.Return<SqlClient.SqlClient, E | SqlError.SqlError, Scope.Scope | Reactivity.Reactivity> {
+  const location = config.create === false ? existing(config.filename) : config.filename
   const db = yield* Effect.acquireRelease(
-    attempt("open", () => new DatabaseSync(config.filename, { timeout: Duration.toMillis(config.busyTimeout) })),
+    attempt("open", () => new DatabaseSync(location, { timeout: Duration.toMillis(config.busyTimeout) })),
     (db) => Effect.ignore(attempt("close", () => db.close()))
   )
+  if (config.verify !== undefined) yield* config.verify
   yield* attempt(
     "configure",
     () => db.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON")

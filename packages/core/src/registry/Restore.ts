@@ -34,7 +34,7 @@ const encodeTask = Schema.encodeEffect(Schema.fromJsonString(Task))
 const encodeAgent = Schema.encodeEffect(Schema.fromJsonString(Agent))
 
 const onFile = <A, E>(path: string, use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E | SqlError.SqlError>) =>
-  Effect.scoped(Effect.flatMap(NodeSqlite.make({ filename: path, busyTimeout: "1 second" }), use)).pipe(
+  Effect.scoped(Effect.flatMap(NodeSqlite.make({ filename: path, create: false, busyTimeout: "1 second" }), use)).pipe(
     Effect.provide(Reactivity.layer)
   )
 

@@ -3,11 +3,17 @@
  *
  * A file that is damaged, or of a newer schema, is refused and left as it is, byte for byte. Any number of processes may open
  * the same file at once, an empty one too: one of them makes the schema, the others wait for it.
+ *
+ * A home's registry is the very file that the home has recorded when it is open, and is never made by opening it: whoever looked at the
+ * home before a rebuild, and opens the registry only after, is refused before a byte is written.
  */
 import { type Duration, Effect, Layer } from "effect"
 import { Reactivity } from "effect/reactivity"
-import { SqlClient } from "effect/sql"
-import type { Registry, RegistryError } from "../Registry.ts"
+import { SqlClient, SqlError } from "effect/sql"
+import { type FileError, Files } from "../Files.ts"
+import { Home, type HomeUnusable, recordedRegistry } from "../Home.ts"
+import type { Host } from "../Host.ts"
+import { type Registry, type RegistryError, RegistryReplaced, RegistryUnavailable } from "../Registry.ts"
 import * as NodeSqlite from "./NodeSqlite.ts"
 import * as SqlRegistry from "./SqlRegistry.ts"
 
@@ -23,9 +29,48 @@ export const layer = (options: Options): Layer.Layer<Registry, RegistryError> =>
     Layer.provide(Reactivity.layer)
   )
 
-const open = (options: Options) =>
+/** The registry of the home, which `Home` has made. */
+export const ofHome = (
+  options: Omit<Options, "path"> = {}
+): Layer.Layer<Registry, HomeUnusable | RegistryError, Files | Home | Host> =>
+  Layer.unwrap(Effect.map(Home, ({ registry: path }) =>
+    SqlRegistry.layer({ ...options, path }).pipe(
+      Layer.provide(Layer.effect(SqlClient.SqlClient, openRecorded({ ...options, path }))),
+      Layer.provide(Reactivity.layer)
+    )))
+
+const open = <E = never>(options: Options, more: Pick<NodeSqlite.Config<E>, "create" | "verify"> = {}) =>
   NodeSqlite.make({
+    ...more,
     filename: options.path,
     busyTimeout: options.busyTimeout ?? "20 millis",
     lockTimeout: options.lockTimeout
-  }).pipe(Effect.mapError((error) => SqlRegistry.toRegistryError(options.path, "open its file", error)))
+  }).pipe(Effect.catchIf(
+    SqlError.isSqlError,
+    (error) => Effect.fail(SqlRegistry.toRegistryError(options.path, "open its file", error))
+  ))
+
+const openRecorded = Effect.fnUntraced(function*(options: Options) {
+  const files = yield* Files
+  const services = yield* Effect.context<Files | Host>()
+  const home = yield* Home
+  const { path } = options
+  const unreadable = (error: FileError) =>
+    new RegistryUnavailable({ operation: "look at its file", reason: error.message })
+  const look = Effect.gen(function*() {
+    const found = yield* Effect.mapError(files.inspect(path), unreadable)
+    return found ?? (yield* new RegistryReplaced({ path, reason: "the file is gone" }))
+  })
+  const before = yield* look
+  // A registry's path leads to another file once, so that the one that was there before and after is the one that was opened.
+  const verify = Effect.gen(function*() {
+    const after = yield* look
+    const isRecorded = yield* Effect.provideContext(recordedRegistry(home), services)
+    if (after.inode !== before.inode || after.device !== before.device || !isRecorded(after)) {
+      return yield* new RegistryReplaced({ path, reason: "it is another file than the one recorded in home.json" })
+    }
+  })
+  return yield* open(options, { create: false, verify }).pipe(
+    Effect.catchTag("RegistryUnavailable", (error) => Effect.andThen(verify, Effect.fail(error)))
+  )
+})

@@ -19,6 +19,8 @@ export type AgentDirectoryRef = Pick<Plan, "directory" | "homeId">
 export interface AgentFiles {
   readonly prompt: string | Uint8Array
   readonly launcher: string
+  /** Where the agent's entry will be; a rebuild of the registry finds it by this once the launcher is gone. */
+  readonly workspace?: string | undefined
 }
 
 /** The agent's directory, or a file in it, could not be made. */
@@ -50,7 +52,7 @@ export class AgentDirectory extends Context.Service<
           files.createFile(Path.join(ref.directory, name), text, 0o600)
         yield* checked(ref.directory)
         yield* files.makeDirectory(ref.directory, 0o700)
-        yield* create(ownerFile(ref.homeId), "")
+        yield* create(ownerFile(ref.homeId), content.workspace ?? "")
         yield* create(Launcher.promptFile, content.prompt)
         yield* create(Launcher.stdoutFile, "")
         yield* create(Launcher.stderrFile, "")

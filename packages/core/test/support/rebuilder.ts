@@ -1,6 +1,6 @@
 /**
  * Run by a test as a process of its own: rebuilds the registry of the world at a root, and ends itself with SIGKILL right
- * before the change to files of a given number. Says `done` when it was not reached.
+ * before the change to files of a given number. Says `done` when it was not reached. Given an index, it first waits to be told.
  */
 import { Effect, Layer, Logger } from "effect"
 import * as Fs from "node:fs"
@@ -11,7 +11,7 @@ import { Rebuild } from "../../src/Rebuild.ts"
 import { machine } from "../../src/Slipway.ts"
 import * as World from "./World.ts"
 
-const [root = "", last = "0"] = process.argv.slice(2)
+const [root = "", last = "0", index] = process.argv.slice(2)
 
 const world: World.World = {
   root,
@@ -53,6 +53,12 @@ const program = Effect.flatMap(Rebuild, ({ run }) => run()).pipe(
     Logger.layer([])
   ])
 )
+
+if (index !== undefined) {
+  process.stdout.write("ready\n")
+  await new Promise((resolve) => process.stdin.once("data", resolve))
+  process.stdin.destroy()
+}
 
 Effect.runPromise(program).then(
   () => process.stdout.write("done\n"),
