@@ -27,6 +27,10 @@ export interface Options {
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined
 }
 
+// tmux keeps a control client, and itself when it is to end, until it has written all that the client is owed: so somebody
+// reads it in any case, also when this process was killed.
+const alwaysRead = '"$@" | { cat; exec cat >/dev/null; }'
+
 const handedOn = ["PATH", "HOME", "TERM", "LANG"]
 
 const ownEnvironment = (): Readonly<Record<string, string | undefined>> => globalThis.process.env
@@ -47,8 +51,8 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     handedOn.flatMap((name) => source[name] === undefined ? [] : [[name, source[name]]])
   )
 
-  const spawn = (args: ReadonlyArray<string>, stdin: ChildProcess.CommandInput) =>
-    spawner.spawn(ChildProcess.make(executable, args, {
+  const spawn = (program: string, args: ReadonlyArray<string>, stdin: ChildProcess.CommandInput) =>
+    spawner.spawn(ChildProcess.make(program, args, {
       cwd: "/",
       env,
       stdin,
@@ -69,7 +73,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
 
   const run = (operation: string, args: ReadonlyArray<string>): Effect.Effect<Answer, TmuxError> =>
     Effect.gen(function*() {
-      const handle = yield* spawn(args, "ignore")
+      const handle = yield* spawn(executable, args, "ignore")
       const [stdout, stderr, exitCode] = yield* Effect.all([
         Stream.mkString(Stream.decodeText(handle.stdout)),
         Stream.mkString(Stream.decodeText(handle.stderr)),
@@ -99,7 +103,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     run,
     /** A tmux that reads lines until its scope ends; what it gives is read as it comes. */
     keep: (operation: string, args: ReadonlyArray<string>, stdin: Stream.Stream<Uint8Array>) =>
-      Effect.mapError(spawn(args, stdin), failure(operation)),
+      Effect.mapError(spawn("/bin/sh", ["-c", alwaysRead, "sh", executable, ...args], stdin), failure(operation)),
     /** Ends an effect with `TmuxTimeout` at the time limit. */
     within
   }
