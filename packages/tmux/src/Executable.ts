@@ -29,7 +29,7 @@ export interface Options {
 
 // tmux keeps a control client, and itself when it is to end, until it has written all that the client is owed: so somebody
 // reads it in any case, also when this process was killed.
-const alwaysRead = '"$@" | { cat; exec cat >/dev/null; }'
+const alwaysRead = "\"$@\" | { cat; exec cat >/dev/null; }"
 
 const handedOn = ["PATH", "HOME", "TERM", "LANG"]
 

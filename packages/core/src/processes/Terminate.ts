@@ -205,7 +205,8 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
     let pause = first
     const rest = Effect.suspend(() => {
       const sleep = Effect.sleep(pause)
-      pause = Math.min(pause * 2, longest)
+      // Slowly: what ends at TERM is gone within milliseconds, most of which a pause that doubles would sleep through.
+      pause = Math.min(pause * 1.25, longest)
       return sleep
     })
 

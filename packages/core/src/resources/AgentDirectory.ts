@@ -1,7 +1,7 @@
 /**
  * The agent's directory in the home, with the prompt file and all that a launcher needs.
  *
- * The directory is 0700 and made exclusively; each file in it is 0600. The first file in it bears the home's id, so that
+ * The directory is 0700 and made exclusively; each file in it is 0600, those too that the launcher makes. The first file in it bears the home's id, so that
  * a release can tell a directory of ours from anything else that may stand at the path: without that file only an empty
  * directory is removed, and anything else is `Kept`. All operations are synchronous system calls, so that an interruption finds
  * each of them done or not begun. The release removes the launcher first, then the whole directory, and follows no link.
@@ -52,11 +52,13 @@ export class AgentDirectory extends Context.Service<
           files.createFile(Path.join(ref.directory, name), text, 0o600)
         yield* checked(ref.directory)
         yield* files.makeDirectory(ref.directory, 0o700)
-        yield* create(ownerFile(ref.homeId), content.workspace ?? "")
+        const owner = ownerFile(ref.homeId)
+        yield* create(owner, content.workspace ?? "")
+        // Only its name ever tells something, and a second name costs a twentieth of a file.
+        yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Launcher.stateFile))
         yield* create(Launcher.promptFile, content.prompt)
+        // Older than the launcher: one that is empty and younger was cut. The launcher makes that for standard error.
         yield* create(Launcher.stdoutFile, "")
-        yield* create(Launcher.stderrFile, "")
-        yield* create(Launcher.stateFile, "")
         yield* create(Launcher.launcherFile, content.launcher)
       })
 
