@@ -2,7 +2,7 @@
  * Kills Slipway at every system call that changes anything, and shows that one reap makes all of it whole or gone.
  *
  * `--sample 60 --seed 1` takes so many trials from all sweeps alike, `--full` takes all. `--only NAME` takes the sweeps whose name
- * begins so, `--json` prints every trial as JSON. Exits with 0 when no trial failed, 1 when one did, 2 when there can be
+ * begins so, `--transport control` or `process` those of one transport, `--json` prints every trial as JSON. Exits with 0 when no trial failed, 1 when one did, 2 when there can be
  * no sweep on this machine.
  */
 import * as Fs from "node:fs"
@@ -12,12 +12,14 @@ import { parseArgs } from "node:util"
 import { rolldown } from "rolldown"
 import { obstacle } from "./crash/trace.ts"
 import {
+  clientTrials,
   faultTrials,
   killTrials,
   type Result,
   signalTrials,
   tmuxTrials,
   type Tools,
+  type Transport,
   type Trial
 } from "./crash/trials.ts"
 import { removeAll } from "./crash/world.ts"
@@ -30,9 +32,17 @@ const { values: options } = parseArgs({
     signals: { type: "string", default: "200" },
     workers: { type: "string", default: "2" },
     only: { type: "string", multiple: true, default: [] },
+    transport: { type: "string", multiple: true, default: ["control", "process"] },
     json: { type: "boolean", default: false }
   }
 })
+
+const isTransport = (name: string): name is Transport => name === "control" || name === "process"
+const transports = options.transport.filter(isTransport)
+if (transports.length < options.transport.length) {
+  console.error("crash-sweep: --transport is control or process")
+  process.exit(1)
+}
 
 const problem = obstacle()
 if (problem !== undefined) {
@@ -41,20 +51,23 @@ if (problem !== undefined) {
 }
 
 // mulberry32: the same seed takes the same trials.
-let state = Number(options.seed) >>> 0
-const random = (): number => {
-  state = (state + 0x6d2b79f5) >>> 0
-  let t = Math.imul(state ^ (state >>> 15), state | 1)
-  t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
-  return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+const generator = (seed: number) => {
+  let state = seed >>> 0
+  return (): number => {
+    state = (state + 0x6d2b79f5) >>> 0
+    let t = Math.imul(state ^ (state >>> 15), state | 1)
+    t ^= t + Math.imul(t ^ (t >>> 7), t | 61)
+    return ((t ^ (t >>> 14)) >>> 0) / 2 ** 32
+  }
 }
+const random = generator(Number(options.seed))
 
 const shuffled = <A>(items: ReadonlyArray<A>): ReadonlyArray<A> =>
   items.map((item) => ({ item, order: random() })).toSorted((a, b) => a.order - b.order).map(({ item }) => item)
 
-/** Takes from each sweep in turn, so that each has its share of a sample. */
+/** Takes from each sweep and transport in turn, so that each has its share of a sample. */
 const sampled = (trials: ReadonlyArray<Trial>, count: number): ReadonlyArray<Trial> => {
-  const bySweep = [...Map.groupBy(shuffled(trials), ({ sweep }) => sweep).values()]
+  const bySweep = [...Map.groupBy(shuffled(trials), ({ sweep, transport }) => `${sweep} ${transport}`).values()]
   const longest = Math.max(0, ...bySweep.map((group) => group.length))
   return Array.from({ length: longest }, (_, index) => bySweep.flatMap((group) => group[index] ?? [])).flat().slice(
     0,
@@ -90,13 +103,20 @@ for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
 const started = Date.now()
 const results: Array<Result> = []
 try {
-  const tools: Tools = { deployer: await bundle(directory), directory }
-  const all = [
-    ...(await killTrials(tools, wanted)),
-    ...(await tmuxTrials(tools, wanted)),
-    ...(await faultTrials(tools, wanted)),
-    ...(await signalTrials(tools, wanted, random, Number(options.signals)))
-  ]
+  const deployer = await bundle(directory)
+  const count = Math.ceil(Number(options.signals) / transports.length)
+  const trialsOf = async (transport: Transport): Promise<ReadonlyArray<Trial>> => {
+    const tools: Tools = { deployer, directory, transport }
+    const chance = generator(Number(options.seed) + (transport === "control" ? 1 : 2))
+    return [
+      ...(await killTrials(tools, wanted)),
+      ...(await tmuxTrials(tools, wanted)),
+      ...(await clientTrials(tools, wanted, chance, count)),
+      ...(await faultTrials(tools, wanted)),
+      ...(await signalTrials(tools, wanted, chance, count))
+    ]
+  }
+  const all = (await Promise.all(transports.map(trialsOf))).flat()
   const chosen = options.full ? all : sampled(all, Number(options.sample))
   console.error(`crash-sweep: ${chosen.length} of ${all.length} trials`)
   const queue = [...chosen]
@@ -104,6 +124,7 @@ try {
     for (let trial = queue.shift(); trial !== undefined; trial = queue.shift()) {
       const result = await trial.run().catch((error: unknown): Result => ({
         sweep: trial?.sweep ?? "",
+        transport: trial?.transport ?? "control",
         phase: "none",
         syscall: "none",
         about: trial?.name ?? "",
@@ -112,7 +133,7 @@ try {
       }))
       results.push(result)
       for (const failure of result.failures) {
-        console.error(`${result.sweep}, ${result.phase}, ${result.about}\n    ${failure}`)
+        console.error(`${result.sweep}, ${result.transport}, ${result.phase}, ${result.about}\n    ${failure}`)
       }
       if (results.length % 50 === 0) console.error(`crash-sweep: ${results.length} done`)
     }
@@ -129,8 +150,11 @@ const failed = results.filter(({ failures }) => failures.length > 0)
 if (options.json) {
   console.log(JSON.stringify({ seconds: (Date.now() - started) / 1000, failed: failed.length, results }, null, 2))
 } else {
-  const headings = ["sweep", "phase", "call", "points", "whole", "ended", "gone", "missed", "failed"]
-  const groups = Map.groupBy(results, ({ phase, sweep, syscall }) => [sweep, phase, syscall].join("\t"))
+  const headings = ["sweep", "transport", "phase", "call", "points", "whole", "ended", "gone", "missed", "failed"]
+  const groups = Map.groupBy(
+    results,
+    ({ phase, sweep, syscall, transport }) => [sweep, transport, phase, syscall].join("\t")
+  )
   const line = (name: string, rows: ReadonlyArray<Result>) => [
     ...name.split("\t"),
     String(rows.length),
@@ -141,7 +165,7 @@ if (options.json) {
     headings,
     headings.map(() => "---"),
     ...Array.from(groups, ([name, rows]) => line(name, rows)),
-    line("all\t\t", results)
+    line("all\t\t\t", results)
   ]
   for (const cells of table) console.log(`| ${cells.join(" | ")} |`)
   console.log(`\n${results.length} trials in ${Math.round((Date.now() - started) / 1000)} s, ${failed.length} failed`)

@@ -1,13 +1,13 @@
 /**
- * The program that is killed: does one thing on the world at a root through the library, and tells each moment of it on
- * standard output as it comes.
+ * The program that is killed: does one thing on the world at a root through the library, by the transport that it is told,
+ * and tells each moment of it on standard output as it comes.
  */
 import { CleanupReport, type DeployError, type Observer, Slipway } from "@slipway/core"
 import { Cause, Effect, Exit, Logger } from "effect"
 import * as Fs from "node:fs"
 import { caller, worldAt } from "./world.ts"
 
-const [verb = "", root = "", tmux = "tmux"] = process.argv.slice(2)
+const [verb = "", root = "", tmux = "tmux", transport = "control"] = process.argv.slice(2)
 const world = worldAt(root)
 
 // Synchronous, so that each line stands in the trace where it belongs. A disk that fails may fail for this as well.
@@ -26,14 +26,17 @@ const observer: Observer = {
   onRolledBack: () => say("rolled-back")
 }
 
+// Output that comes at once is not what these two wait for, and so there is time for whoever is to kill or to signal.
+const survived: Readonly<Record<string, number>> = { "deploy-slowly": 150, "deploy-for-long": 20_000 }
+
 const deploy = (slipway: Slipway["Service"]) =>
   slipway.deploy({
     project: world.project,
     prompt: "work",
     type: "worker",
     agent: { kind: "command", argv: ["sh", "-c", "echo up; exec sleep 1000"] },
-    ready: verb === "deploy-slowly" ? "survive" : "output",
-    readyWithinMillis: verb === "deploy-slowly" ? 150 : 20_000
+    ready: survived[verb] === undefined ? "output" : "survive",
+    readyWithinMillis: survived[verb] ?? 20_000
   }, observer)
 
 const stop = Effect.fnUntraced(function*(slipway: Slipway["Service"]) {
@@ -55,9 +58,16 @@ const program = Effect.gen(function*() {
   if (verb === "stop") yield* stop(slipway)
   else if (verb === "reap") yield* reap(slipway)
   else if (verb !== "open") yield* deploy(slipway)
+  if (verb === "deploy-and-stop") yield* stop(slipway)
 }).pipe(
   Effect.provide([
-    Slipway.layer({ directory: world.home, caller: caller(world), tmux, stepLimit: "10 seconds" }),
+    Slipway.layer({
+      directory: world.home,
+      caller: caller(world),
+      tmux,
+      transport: transport === "process" ? "process" : "control",
+      stepLimit: "10 seconds"
+    }),
     Logger.layer([])
   ])
 )

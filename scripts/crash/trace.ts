@@ -56,7 +56,7 @@ export const obstacle = (): string | undefined => {
   return trial.signal === "SIGKILL" || trial.status === 137
     ? undefined
     : `strace can't trace here (${
-      String(trial.stderr).trim() || "no kill"
+      String(trial.stderr).trim().split("\n")[0] || "no kill"
     }); allow ptrace, as with docker run --cap-add=SYS_PTRACE`
 }
 
@@ -135,7 +135,8 @@ export const runPlain = (
 const callLine = /^(?:\d+ +)?([a-z0-9_]+)\((.*)$/
 const toldLine = /^(?:\d+ +)?write\(1<[^>]*>, "([^"]*)\\n"/
 
-const parse = (text: string): ReadonlyArray<Point> => {
+/** The calls in a log, in their order. */
+export const parse = (text: string): ReadonlyArray<Point> => {
   const counts = new Map<string, number>()
   const calls: Array<Point> = []
   let phase = "start"
@@ -173,8 +174,14 @@ export const hasKilled = (text: string): boolean => /= \?$/m.test(text)
 const phaseOf = (told: string): string =>
   told.startsWith("step ") ? told.slice("step ".length) : told.split(" ")[0] ?? told
 
+/** Whether a call is the program's word to its control client: commands come in quotes, and nothing else that it writes does. */
+export const isToClient = ({ detail, syscall }: Point): boolean =>
+  syscall.startsWith("write") && /^\d+<(?:UNIX|socket|pipe)[^>]*>+, (?:\[\{iov_base=)?"'/.test(detail)
+
 /** Whether a call changes something in the world at a root; the program's own pipes and its reading are left out. */
-export const matters = (root: string, { detail, syscall }: Point): boolean => {
+export const matters = (root: string, point: Point): boolean => {
+  if (isToClient(point)) return true
+  const { detail, syscall } = point
   switch (syscall) {
     case "openat":
       return detail.includes("O_CREAT") && detail.includes(root)

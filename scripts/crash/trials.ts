@@ -12,15 +12,20 @@ import * as Path from "node:path"
 import * as Trace from "./trace.ts"
 import * as World from "./world.ts"
 
+/** How the library asks tmux: by one control client, or by a process per call. */
+export type Transport = "control" | "process"
+
 export interface Tools {
   /** The deployer as one file, which starts fast. */
   readonly deployer: string
   /** For logs and wrappers. */
   readonly directory: string
+  readonly transport: Transport
 }
 
 export interface Result {
   readonly sweep: string
+  readonly transport: Transport
   readonly phase: string
   readonly syscall: string
   readonly about: string
@@ -31,17 +36,19 @@ export interface Result {
 
 export interface Trial {
   readonly sweep: string
+  readonly transport: Transport
   readonly name: string
   readonly run: () => Promise<Result>
 }
 
 type Facade = Slipway["Service"]
 
-const layer = (world: World.World) => Slipway.layer({ directory: world.home, caller: World.caller(world) })
+const layer = (world: World.World, { transport }: Tools) =>
+  Slipway.layer({ directory: world.home, caller: World.caller(world), transport })
 
 /** Runs an effect on the facade of a world, in this process. */
-const within = <A, E>(world: World.World, use: (slipway: Facade) => Effect.Effect<A, E>): Promise<A> =>
-  Effect.runPromise(Effect.provide(Effect.flatMap(Slipway, use), [layer(world), Logger.layer([])]))
+const within = <A, E>(world: World.World, tools: Tools, use: (slipway: Facade) => Effect.Effect<A, E>): Promise<A> =>
+  Effect.runPromise(Effect.provide(Effect.flatMap(Slipway, use), [layer(world, tools), Logger.layer([])]))
 
 const staying = (world: World.World, type: string): DeployInput => ({
   project: world.project,
@@ -53,26 +60,26 @@ const staying = (world: World.World, type: string): DeployInput => ({
 })
 
 /** Deploys an agent that stays, and answers with its id. */
-const deployed = (world: World.World, type: string) =>
-  within(world, (slipway) => Effect.map(slipway.deploy(staying(world, type)), ({ agent }) => agent))
+const deployed = (world: World.World, tools: Tools, type: string) =>
+  within(world, tools, (slipway) => Effect.map(slipway.deploy(staying(world, type)), ({ agent }) => agent))
 
-const nothing = (world: World.World): Promise<void> => within(world, () => Effect.void)
+const nothing = (world: World.World, tools: Tools): Promise<void> => within(world, tools, () => Effect.void)
 
 const command = (tools: Tools, verb: string, world: World.World, tmux = "tmux") => [
   process.execPath,
   tools.deployer,
   verb,
   world.root,
-  tmux
+  tmux,
+  tools.transport
 ]
 
 /** An agent in the midst of its deployment whose deployer was killed, one that was killed with its launcher, and an entry that lies. */
 const corpses = async (world: World.World, tools: Tools): Promise<void> => {
-  const lost = await deployed(world, "lost")
-  const stale = await deployed(world, "stale")
+  const lost = await deployed(world, tools, "lost")
+  const stale = await deployed(world, tools, "stale")
   Fs.writeFileSync(stale.plan.entry, "{}\n")
-  // Its deployer does not believe in output that comes at once, and so there is time to kill it.
-  await Trace.runPlain(command(tools, "deploy-slowly", world), {
+  await Trace.runPlain(command(tools, "deploy-for-long", world), {
     onLine: (line, pid) => {
       if (line === "step readiness") process.kill(pid, "SIGKILL")
     }
@@ -84,6 +91,8 @@ interface Sweep {
   readonly name: string
   readonly verb: string
   readonly prepare: (world: World.World, tools: Tools) => Promise<unknown>
+  /** The phase whose calls are meant; all of them from the moment that the home is open, where it is not told. */
+  readonly from?: string
   /** The type of the agent that the sweep is about, and the conditions that it may be in afterwards. */
   readonly subject: string
   readonly allowed: ReadonlyArray<World.Condition>
@@ -104,7 +113,7 @@ export const kills: ReadonlyArray<Sweep> = [
   {
     name: "deploy beside another",
     verb: "deploy",
-    prepare: (world) => deployed(world, "bystander"),
+    prepare: (world, tools) => deployed(world, tools, "bystander"),
     subject: "worker",
     allowed: ["whole", "gone"],
     others: { bystander: "whole" }
@@ -112,7 +121,16 @@ export const kills: ReadonlyArray<Sweep> = [
   {
     name: "stop",
     verb: "stop",
-    prepare: (world) => deployed(world, "worker"),
+    prepare: (world, tools) => deployed(world, tools, "worker"),
+    subject: "worker",
+    allowed: ["whole", "ended"],
+    others: {}
+  },
+  {
+    name: "deploy and stop",
+    verb: "deploy-and-stop",
+    prepare: nothing,
+    from: "stop",
     subject: "worker",
     allowed: ["whole", "ended"],
     others: {}
@@ -127,33 +145,30 @@ export const kills: ReadonlyArray<Sweep> = [
   }
 ]
 
-const reapOnce = (world: World.World) => {
+const reapOnce = (world: World.World, tools: Tools) => {
   World.ageDrafts(world)
-  return within(world, (slipway) => Effect.flatMap(slipway.reapPlan, (plan) => slipway.reap(plan)))
+  return within(world, tools, (slipway) => Effect.flatMap(slipway.reapPlan, (plan) => slipway.reap(plan)))
 }
 
-const planned = (world: World.World) =>
+/** What the library itself finds wrong. */
+const findings = (world: World.World, tools: Tools) =>
   within(
     world,
-    (slipway) =>
-      Effect.map(slipway.reapPlan, ({ items }) =>
-        items.map(({ evidence, subject, verdict }) => `planned: ${verdict} ${subject}: ${evidence}`))
-  )
-
-const findings = (world: World.World) =>
-  within(
-    world,
-    (slipway) =>
-      Effect.map(slipway.doctor, (diagnosis) =>
-        diagnosis.healthy ? [] : diagnosis.findings.map(({ evidence, kind }) =>
-          `doctor: ${kind}: ${evidence}`
-        ))
+    tools,
+    Effect.fnUntraced(function*(slipway) {
+      const { items } = yield* slipway.reapPlan
+      const diagnosis = yield* slipway.doctor
+      return [
+        ...items.map(({ evidence, subject, verdict }) => `planned: ${verdict} ${subject}: ${evidence}`),
+        ...(diagnosis.healthy ? [] : diagnosis.findings.map(({ evidence, kind }) => `doctor: ${kind}: ${evidence}`))
+      ]
+    })
   )
 
 const typeOf = (id: string): string => id.replace(/-\d{6}-\d{6}-[0-9a-f]{6}$/, "")
 
 /** What is wrong now, and in which condition the subject is. */
-const judged = async (world: World.World, sweep: Sweep) => {
+const judged = async (world: World.World, tools: Tools, sweep: Sweep) => {
   const seen = await World.settledAudit(world)
   const failures = [...seen.faults]
   const conditions = Array.from(seen.agents)
@@ -166,7 +181,7 @@ const judged = async (world: World.World, sweep: Sweep) => {
       failures.push(`${type} is ${found ?? "nowhere"} in place of ${wanted}`)
     }
   }
-  failures.push(...(await planned(world)), ...(await findings(world)))
+  failures.push(...(await findings(world, tools)))
   return { outcome, failures }
 }
 
@@ -194,35 +209,66 @@ const pointsOf = (tools: Tools, sweep: Sweep): Promise<ReadonlyArray<Trace.Point
       throw new Error(`${sweep.name} failed by itself: ${ran.lines.join("; ")} ${ran.errors}`)
     }
     return ran.calls.filter((call) =>
-      (sweep.verb === "open" ? true : call.phase !== "start") && Trace.matters(world.root, call)
+      (sweep.verb === "open" || call.phase !== "start") && (sweep.from ?? call.phase) === call.phase &&
+      Trace.matters(world.root, call)
     )
   })
 
+// The number of a write varies, since Node wakes its own threads by writes as well.
+const besides = [0, -1, 1, -2, 2, -3, 3]
+
+/** For a write to the control client: tries the numbers beside the one that it had, until it is hit. Whatever else is hit must hold too. */
+const aimed = async (
+  point: Trace.Point,
+  once: (point: Trace.Point) => Promise<{ readonly result: Result; readonly hit: Trace.Point | undefined }>
+): Promise<Result> => {
+  const failures: Array<string> = []
+  let last: Result | undefined
+  for (const beside of besides) {
+    const { hit, result } = await once({ ...point, at: Math.max(1, point.at + beside) })
+    failures.push(...result.failures)
+    last = result
+    if (!Trace.isToClient(point) || failures.length > 0) break
+    if (hit !== undefined && Trace.isToClient(hit)) break
+    last = { ...result, outcome: "missed" }
+  }
+  if (last === undefined) throw new Error("nothing was tried")
+  return { ...last, failures }
+}
+
 const killTrial = (tools: Tools, sweep: Sweep, point: Trace.Point): Trial => ({
   sweep: sweep.name,
+  transport: tools.transport,
   name: `${sweep.name} ${point.phase} ${point.syscall}#${point.at}`,
-  run: () =>
-    inWorld(async (world): Promise<Result> => {
-      await sweep.prepare(world, tools)
-      const log = freshLog(tools)
-      const ran = await Trace.run(command(tools, sweep.verb, world), {
-        log,
-        inject: `${point.syscall}:signal=SIGKILL:when=${point.at}`
-      })
-      Fs.rmSync(log, { force: true })
-      const hit = (ran.killed ? ran.calls.at(-1) : undefined) ?? point
-      await reapOnce(world)
-      const { failures, outcome } = await judged(world, sweep)
-      return {
-        sweep: sweep.name,
-        phase: hit.phase,
-        syscall: hit.syscall,
-        about: `${hit.syscall}#${hit.at} ${Trace.about(world.root, hit)}`,
-        outcome: ran.killed ? outcome : "missed",
-        failures
-      }
-    })
+  run: () => aimed(point, (point) => inWorld((world) => killedAt(tools, sweep, world, point)))
 })
+
+const killedAt = async (tools: Tools, sweep: Sweep, world: World.World, point: Trace.Point) => {
+  await sweep.prepare(world, tools)
+  const log = freshLog(tools)
+  const ran = await Trace.run(command(tools, sweep.verb, world), {
+    log,
+    inject: `${point.syscall}:signal=SIGKILL:when=${point.at}`
+  })
+  Fs.rmSync(log, { force: true })
+  const hit = (ran.killed ? ran.calls.at(-1) : undefined) ?? point
+  const left = await World.clientsGone(world)
+  await reapOnce(world, tools)
+  // The number of a call may be that of one before the phase that is meant, such as the deployment of what is to be stopped.
+  const isEarly = sweep.from !== undefined && hit.phase !== sweep.from
+  const allowed: Sweep["allowed"] = isEarly ? [...sweep.allowed, "gone"] : sweep.allowed
+  const { failures, outcome } = await judged(world, tools, { ...sweep, allowed })
+  const result: Result = {
+    sweep: sweep.name,
+    transport: tools.transport,
+    phase: hit.phase,
+    syscall: hit.syscall,
+    about: `${hit.syscall}#${hit.at} ${Trace.about(world.root, hit)}`,
+    outcome: ran.killed ? outcome : "missed",
+    failures: [...left, ...failures]
+  }
+  return { result, hit: ran.killed ? hit : undefined }
+}
 
 /** One trial for each call of each program. */
 export const killTrials = async (tools: Tools, wanted: (name: string) => boolean): Promise<ReadonlyArray<Trial>> => {
@@ -250,8 +296,11 @@ const clientCalls =
 
 type Quarry = "client" | "client and deployer" | "server"
 
-/** An executable in place of tmux that traces the call that makes the session. */
-const wrapper = (world: World.World, quarry: Quarry, log: string, inject?: string): string => {
+/**
+ * An executable in place of tmux that traces one call of it: the control client, or the process that makes the session, or
+ * the one that starts the server.
+ */
+const wrapper = (world: World.World, tools: Tools, quarry: Quarry, log: string, inject?: string): string => {
   const path = Path.join(world.root, "tmux")
   const injection = inject === undefined ? "" : `-e inject=${inject}`
   const trace = `-o '${log}' -y -s 48 -qq -e signal=none -e trace=${clientCalls} ${injection} tmux "$@"`
@@ -262,16 +311,17 @@ const wrapper = (world: World.World, quarry: Quarry, log: string, inject?: strin
     "client and deployer": `strace ${trace}\ncode=$?\n[ $code = 137 ] && kill -9 $PPID\nexit $code`,
     server: `strace -DD -f ${trace} ${answers}`
   }
-  const choice = `for a; do [ "$a" = new-session ] && new=1; done\n[ "$new" ] || exec tmux "$@"`
+  const word = quarry === "server" && tools.transport === "control" ? "start-server" : "new-session"
+  const choice = `for a; do [ "$a" = ${word} ] && new=1; done\n[ "$new" ] || exec tmux "$@"`
   Fs.writeFileSync(path, `#!/bin/sh\n${choice}\n${scripts[quarry]}\n`, { mode: 0o755 })
   return path
 }
 
 const tmuxPoints = (tools: Tools, quarry: Quarry): Promise<ReadonlyArray<Trace.Point>> =>
   inWorld(async (world) => {
-    await nothing(world)
+    await nothing(world, tools)
     const log = freshLog(tools)
-    const ran = await Trace.runPlain(command(tools, "deploy", world, wrapper(world, quarry, log)), {})
+    const ran = await Trace.runPlain(command(tools, "deploy", world, wrapper(world, tools, quarry, log)), {})
     if (!ran.lines.includes("done")) {
       throw new Error(`${quarry} failed by itself: ${ran.lines.join("; ")} ${ran.errors}`)
     }
@@ -285,13 +335,14 @@ const tmuxPoints = (tools: Tools, quarry: Quarry): Promise<ReadonlyArray<Trace.P
 
 const tmuxTrial = (tools: Tools, quarry: Quarry, point: Trace.Point): Trial => ({
   sweep: `tmux ${quarry}`,
+  transport: tools.transport,
   name: `tmux ${quarry} ${point.syscall}#${point.at}`,
   run: () =>
     inWorld(async (world): Promise<Result> => {
-      await nothing(world)
+      await nothing(world, tools)
       const log = freshLog(tools)
       const inject = `${point.syscall}:signal=SIGKILL:when=${point.at}`
-      const ran = await Trace.runPlain(command(tools, "deploy", world, wrapper(world, quarry, log, inject)), {})
+      const ran = await Trace.runPlain(command(tools, "deploy", world, wrapper(world, tools, quarry, log, inject)), {})
       const text = Fs.existsSync(log) ? Fs.readFileSync(log, "utf8") : ""
       Fs.rmSync(log, { force: true })
       const own = outcomeOf(ran)
@@ -300,14 +351,16 @@ const tmuxTrial = (tools: Tools, quarry: Quarry, point: Trace.Point): Trial => (
         failures.push(`the deployer said ${ran.lines.join("; ")} ${ran.errors}`)
       }
       if (own?.startsWith("defect")) failures.push(own)
+      failures.push(...(await World.clientsGone(world)))
       // A deployer that lives rolls back by itself; one whose agent died after the commit leaves that to the reap.
-      if (quarry !== "client") await reapOnce(world)
-      const after = await judged(world, {
+      if (quarry !== "client") await reapOnce(world, tools)
+      const after = await judged(world, tools, {
         ...deploySweep,
         allowed: quarry === "server" ? ["whole", "gone", "ended"] : ["whole", "gone"]
       })
       return {
         sweep: `tmux ${quarry}`,
+        transport: tools.transport,
         phase: "session",
         syscall: point.syscall,
         about: `${point.syscall}#${point.at} ${Trace.about(world.root, point)}`,
@@ -326,6 +379,164 @@ export const tmuxTrials = async (tools: Tools, wanted: (name: string) => boolean
     trials.push(...points.map((point) => tmuxTrial(tools, quarry, point)))
   }
   return trials
+}
+
+// ---- the control client, killed by its pid
+
+/** Kills the control client when the program's word to it is seen: before it is said, or when it has been. */
+const wordTrial = (tools: Tools, index: number, side: "before" | "after"): Trial => ({
+  sweep: clientSweep,
+  transport: tools.transport,
+  name: `${clientSweep} ${side} word ${index + 1}`,
+  run: () =>
+    inWorld(async (world) => {
+      await nothing(world, tools)
+      const log = freshLog(tools)
+      // Each write waits for a moment, in which the client can be killed.
+      const running = Trace.run(command(tools, "deploy-and-stop", world), {
+        log,
+        inject: `write:delay_${side === "before" ? "enter" : "exit"}=40000`
+      })
+      let word: Trace.Point | undefined
+      const watch = setInterval(() => {
+        if (word !== undefined || !Fs.existsSync(log)) return
+        word = Trace.parse(Fs.readFileSync(log, "utf8")).filter(Trace.isToClient)[index]
+        if (word !== undefined) World.killControlClients(world)
+      }, 3)
+      const ran = await running
+      clearInterval(watch)
+      Fs.rmSync(log, { force: true })
+      return bereaved(world, tools, ran, word?.phase ?? "none", `${side} word ${index + 1}`, word === undefined)
+    })
+})
+
+const momentTrial = (tools: Tools, step: string, delay: number): Trial => ({
+  sweep: clientSweep,
+  transport: tools.transport,
+  name: `${clientSweep} ${step} and ${Math.round(delay)} ms`,
+  run: () =>
+    inWorld(async (world) => {
+      await nothing(world, tools)
+      let phase = "start"
+      let hit: string | undefined
+      let over = false
+      const ran = await Trace.runPlain(command(tools, "deploy-and-stop", world), {
+        onLine: (line) => {
+          if (line.startsWith("step ")) phase = line.slice("step ".length)
+          if (line.startsWith("committed")) phase = "committed"
+          if (outcomeOf({ lines: [line] }) !== undefined) over = true
+          if (line !== step) return
+          const strike = (): void => {
+            if (over) return
+            if (World.killControlClients(world) > 0) hit = phase
+            else setTimeout(strike, 2)
+          }
+          setTimeout(strike, delay)
+        }
+      })
+      over = true
+      return bereaved(world, tools, ran, hit ?? "no client", `${step} and ${Math.round(delay)} ms`, hit === undefined)
+    })
+})
+
+/** Kills the program when its word is said and before the server has answered it: the server stands still meanwhile. */
+const unansweredTrial = (tools: Tools, index: number): Trial => ({
+  sweep: unansweredSweep,
+  transport: tools.transport,
+  name: `${unansweredSweep} ${index + 1}`,
+  run: () =>
+    inWorld(async (world): Promise<Result> => {
+      await nothing(world, tools)
+      const log = freshLog(tools)
+      const running = Trace.run(command(tools, "deploy-and-stop", world), { log, inject: "write:delay_enter=40000" })
+      let word: Trace.Point | undefined
+      const watch = setInterval(() => {
+        if (!Fs.existsSync(log)) return
+        word = Trace.parse(Fs.readFileSync(log, "utf8")).filter(Trace.isToClient)[index]
+        if (word === undefined) return
+        World.signalServer(world, "SIGSTOP")
+        if (/= \d+/.test(word.detail)) World.killProgram(world)
+      }, 3)
+      const ran = await running
+      clearInterval(watch)
+      World.signalServer(world, "SIGCONT")
+      Fs.rmSync(log, { force: true })
+      const left = await World.clientsGone(world)
+      await reapOnce(world, tools)
+      const after = await judged(world, tools, { ...deploySweep, allowed: ["whole", "ended", "gone"] })
+      return {
+        sweep: unansweredSweep,
+        transport: tools.transport,
+        phase: word?.phase ?? "none",
+        syscall: "SIGKILL",
+        about: `word ${index + 1}`,
+        outcome: word === undefined || outcomeOf(ran) !== undefined ? "missed" : after.outcome,
+        failures: [...left, ...after.failures]
+      }
+    })
+})
+
+// The steps in which there is a client; it takes a moment to come in the first.
+const lives = ["session", "session", "readiness", "task-entry", "commit", "stop", "stop"]
+const longestDelayMillis = 60
+
+const clientSweep = "tmux client by pid"
+const unansweredSweep = "unanswered command"
+
+/** What must be true of a program that lost its client: it did what it was to do, or it failed and says so and left nothing. */
+const bereaved = async (
+  world: World.World,
+  tools: Tools,
+  ran: Trace.Ran,
+  phase: string,
+  about: string,
+  missed: boolean
+): Promise<Result> => {
+  const own = outcomeOf(ran) ?? `exit code ${ran.code}: ${ran.lines.join("; ")} ${ran.errors}`
+  const left = await World.clientsGone(world)
+  const committed = ran.lines.some((line) => line.startsWith("committed"))
+  const isDone = ran.code === 0 && own === "done"
+  const isUndone = ran.code === 5
+  const after = await judged(world, tools, {
+    ...deploySweep,
+    allowed: isDone ? ["ended"] : committed ? ["whole", "ended"] : ["gone"]
+  })
+  return {
+    sweep: clientSweep,
+    transport: tools.transport,
+    phase,
+    syscall: "SIGKILL",
+    about: `${about}: ${own}`,
+    outcome: missed ? "missed" : after.outcome,
+    failures: [...(isDone || isUndone ? [] : [`it ended with ${own}`]), ...left, ...after.failures]
+  }
+}
+
+/** One trial for each word of a program to its control client, before it and after it, and so many at random moments. */
+export const clientTrials = async (
+  tools: Tools,
+  wanted: (name: string) => boolean,
+  random: () => number,
+  count: number
+): Promise<ReadonlyArray<Trial>> => {
+  if (tools.transport !== "control" || !wanted(clientSweep) && !wanted(unansweredSweep)) return []
+  const words = await inWorld(async (world) => {
+    await nothing(world, tools)
+    const ran = await Trace.run(command(tools, "deploy-and-stop", world), { log: freshLog(tools) })
+    return ran.calls.filter(Trace.isToClient).length
+  })
+  return [
+    ...Array.from(
+      { length: words },
+      (_, index) => [wordTrial(tools, index, "before"), wordTrial(tools, index, "after")]
+    )
+      .flat(),
+    ...Array.from({ length: words }, (_, index) => unansweredTrial(tools, index)),
+    ...Array.from(
+      { length: count },
+      (_, index) => momentTrial(tools, `step ${lives[index % lives.length]}`, random() * longestDelayMillis)
+    )
+  ].filter(({ sweep }) => wanted(sweep))
 }
 
 // ---- calls that fail
@@ -356,6 +567,10 @@ const errnos: Readonly<Record<string, ReadonlyArray<string>>> = {
   vfork: ["EAGAIN"]
 }
 
+// A client that is gone is another failure than a disk that is full.
+const errnosOf = (point: Trace.Point): ReadonlyArray<string> =>
+  Trace.isToClient(point) ? ["EPIPE", "ECONNRESET"] : errnos[point.syscall] ?? []
+
 interface Told {
   readonly tag: string
   readonly step: string
@@ -367,62 +582,75 @@ const faultTrial = (tools: Tools, point: Trace.Point, errno: string, lasting: bo
   const sweep = lasting ? "fault that lasts" : "fault"
   return {
     sweep,
+    transport: tools.transport,
     name: `${sweep} ${point.phase} ${point.syscall}#${point.at} ${errno}`,
-    run: () =>
-      inWorld(async (world): Promise<Result> => {
-        await nothing(world)
-        const log = freshLog(tools)
-        const ran = await Trace.run(command(tools, "deploy", world), {
-          log,
-          inject: `${point.syscall}:error=${errno}:when=${point.at}${lasting ? "+" : ""}`,
-          limitMillis: 90_000
-        })
-        Fs.rmSync(log, { force: true })
-        const hit = ran.calls.find(({ at, syscall }) => syscall === point.syscall && at === point.at)
-        const missed: Result = {
-          sweep,
-          phase: point.phase,
-          syscall: `${point.syscall} ${errno}`,
-          about: `${point.syscall}#${point.at}`,
-          outcome: "missed",
-          failures: []
-        }
-        // Now and then another call has this number, such as one that wakes a thread of Node's own.
-        if (hit === undefined || !Trace.matters(world.root, hit)) return missed
-        const own = outcomeOf(ran)
-        const failures: Array<string> = []
-        const said = own ?? `exit code ${ran.code}`
-        // Node ends itself when it can't wake its own threads, which is a crash as any other.
-        const crashed = lasting && point.syscall.startsWith("write") && ran.code === null
-        if (!crashed && ran.code !== 0 && ran.code !== 5 && ran.code !== 6) {
-          failures.push(`it ended with ${said} ${ran.errors.slice(0, 400)}`)
-        }
-        if (crashed) await reapOnce(world)
-        const told: Told | undefined = own?.startsWith("failed ") === true
-          ? JSON.parse(own.slice("failed ".length))
-          : undefined
-        if (ran.code === 6) {
-          if (told !== undefined && told.left.length === 0) failures.push("it left something and does not name it")
-          await reapOnce(world)
-        }
-        // A disk that can't sync may keep what it said that it had not: then the row is there, and nothing else.
-        if (lasting && point.syscall === "fsync" && told?.step === "admission") await reapOnce(world)
-        const committed = ran.code === 0 || ran.lines.some((line) => line.startsWith("committed"))
-        const after = await judged(world, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
-        return {
-          sweep,
-          phase: point.phase,
-          syscall: `${point.syscall} ${errno}`,
-          about: `${point.syscall}#${point.at} ${Trace.about(world.root, point)}: ${
-            told === undefined
-              ? own ?? ""
-              : `${told.tag} at ${told.step}${told.clean ? "" : `, left ${told.left.join("; ")}`}`
-          }`,
-          outcome: after.outcome,
-          failures: [...failures, ...after.failures]
-        }
-      })
+    run: () => aimed(point, (point) => inWorld((world) => failedAt(tools, sweep, world, point, errno, lasting)))
   }
+}
+
+const failedAt = async (
+  tools: Tools,
+  sweep: string,
+  world: World.World,
+  point: Trace.Point,
+  errno: string,
+  lasting: boolean
+) => {
+  await nothing(world, tools)
+  const log = freshLog(tools)
+  const ran = await Trace.run(command(tools, "deploy", world), {
+    log,
+    inject: `${point.syscall}:error=${errno}:when=${point.at}${lasting ? "+" : ""}`,
+    limitMillis: 90_000
+  })
+  Fs.rmSync(log, { force: true })
+  const hit = ran.calls.find(({ at, syscall }) => syscall === point.syscall && at === point.at)
+  const missed: Result = {
+    sweep,
+    transport: tools.transport,
+    phase: point.phase,
+    syscall: `${point.syscall} ${errno}`,
+    about: `${point.syscall}#${point.at}`,
+    outcome: "missed",
+    failures: []
+  }
+  // Now and then another call has this number, such as one that wakes a thread of Node's own.
+  if (hit === undefined || !Trace.matters(world.root, hit)) return { result: missed, hit: undefined }
+  const own = outcomeOf(ran)
+  const failures: Array<string> = []
+  const said = own ?? `exit code ${ran.code}`
+  // Node ends itself when it can't wake its own threads, which is a crash as any other.
+  const crashed = lasting && point.syscall.startsWith("write") && ran.code === null
+  if (!crashed && ran.code !== 0 && ran.code !== 5 && ran.code !== 6) {
+    failures.push(`it ended with ${said} ${ran.errors.slice(0, 400)}`)
+  }
+  failures.push(...(await World.clientsGone(world)))
+  if (crashed) await reapOnce(world, tools)
+  const told: Told | undefined = own?.startsWith("failed ") === true
+    ? JSON.parse(own.slice("failed ".length))
+    : undefined
+  if (ran.code === 6) {
+    if (told !== undefined && told.left.length === 0) failures.push("it left something and does not name it")
+    await reapOnce(world, tools)
+  }
+  // A disk that can't sync may keep what it said that it had not: then the row is there, and nothing else.
+  if (lasting && point.syscall === "fsync" && told?.step === "admission") await reapOnce(world, tools)
+  const committed = ran.code === 0 || ran.lines.some((line) => line.startsWith("committed"))
+  const after = await judged(world, tools, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
+  const result: Result = {
+    sweep,
+    transport: tools.transport,
+    phase: point.phase,
+    syscall: `${point.syscall} ${errno}`,
+    about: `${point.syscall}#${point.at} ${Trace.about(world.root, point)}: ${
+      told === undefined
+        ? own ?? ""
+        : `${told.tag} at ${told.step}${told.clean ? "" : `, left ${told.left.join("; ")}`}`
+    }`,
+    outcome: after.outcome,
+    failures: [...failures, ...after.failures]
+  }
+  return { result, hit }
 }
 
 /** One trial for each call of a deployment and each error that it may answer with, once and from then on. */
@@ -431,9 +659,7 @@ export const faultTrials = async (tools: Tools, wanted: (name: string) => boolea
   const points = await pointsOf(tools, { ...deploySweep, name: "fault" })
   // Node ends itself when it can't have a thread.
   const trials = points.filter(({ detail }) => !detail.includes("CLONE_THREAD")).flatMap((point) =>
-    (errnos[point.syscall] ?? []).flatMap((errno) =>
-      [false, true].map((lasting) => faultTrial(tools, point, errno, lasting))
-    )
+    errnosOf(point).flatMap((errno) => [false, true].map((lasting) => faultTrial(tools, point, errno, lasting)))
   )
   return trials.filter(({ sweep }) => wanted(sweep))
 }
@@ -443,7 +669,7 @@ export const faultTrials = async (tools: Tools, wanted: (name: string) => boolea
 /** How long a deployment takes from the moment that the home is open. */
 const durationOf = (tools: Tools): Promise<number> =>
   inWorld(async (world) => {
-    await nothing(world)
+    await nothing(world, tools)
     const times: Record<string, number> = {}
     await Trace.runPlain(command(tools, "deploy-slowly", world), { onLine: (line) => void (times[line] = Date.now()) })
     return (times["done"] ?? 0) - (times["opened"] ?? 0)
@@ -451,10 +677,11 @@ const durationOf = (tools: Tools): Promise<number> =>
 
 const signalTrial = (tools: Tools, signal: NodeJS.Signals, delay: number): Trial => ({
   sweep: "signal",
+  transport: tools.transport,
   name: `${signal} after ${Math.round(delay)} ms`,
   run: () =>
     inWorld(async (world): Promise<Result> => {
-      await nothing(world)
+      await nothing(world, tools)
       let phase = "start"
       let hit = "after the end"
       let over = false
@@ -478,10 +705,12 @@ const signalTrial = (tools: Tools, signal: NodeJS.Signals, delay: number): Trial
         failures.push(`the deployer said ${own ?? ran.lines.join("; ")} ${ran.errors}`)
       }
       const committed = ran.lines.some((line) => line.startsWith("committed"))
+      failures.push(...(await World.clientsGone(world)))
       // No reap: what a signal interrupts is rolled back by the deployer itself.
-      const after = await judged(world, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
+      const after = await judged(world, tools, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
       return {
         sweep: "signal",
+        transport: tools.transport,
         phase: hit,
         syscall: signal,
         about: `${signal} after ${Math.round(delay)} ms: ${own ?? ""}`,

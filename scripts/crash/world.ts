@@ -31,16 +31,12 @@ export const make = (): World => {
 
 /** Ends and removes all of a world, by pid. */
 export const remove = (world: World): void => {
-  spawnSync("tmux", ["-S", world.socket, "kill-server"], { stdio: "ignore" })
-  // A program that hung goes on when its tracer is killed.
-  const programs = pids().filter((pid) => (read(`/proc/${pid}/cmdline`) ?? "").split("\0").includes(world.root))
-  for (const pid of [...members(world).map(({ pid }) => pid), ...clients(world), ...programs]) {
-    try {
-      process.kill(pid, "SIGKILL")
-    } catch {
-      // It ended by itself.
-    }
-  }
+  // A server that ends waits for its clients; one that stands still, or a program that hung, ends for nothing else.
+  const programs = pids().filter((pid) => wordsOf(pid).includes(world.root))
+  signalAll([...clients(world), ...programs], "SIGKILL")
+  spawnSync("tmux", ["-S", world.socket, "kill-server"], { stdio: "ignore", timeout: 5000 })
+  signalServer(world, "SIGKILL")
+  signalAll(members(world).map(({ pid }) => pid), "SIGKILL")
   Fs.rmSync(world.root, { recursive: true, force: true, maxRetries: 5, retryDelay: 20 })
   open.delete(world)
 }
@@ -118,22 +114,84 @@ const members = (world: World): ReadonlyArray<Process> => {
 export const pidsOf = (world: World, agentId: string): ReadonlyArray<number> =>
   members(world).filter((member) => member.agentId === agentId).map(({ pid }) => pid)
 
-/** Programs other than the tmux server that still have the world's socket in their arguments. */
+/** Programs of tmux other than the server that have the world's socket in their arguments. */
 const clients = (world: World): ReadonlyArray<number> =>
   pids().filter((pid) => {
-    const words = (read(`/proc/${pid}/comm`) ?? "").startsWith("tmux")
-      ? (read(`/proc/${pid}/cmdline`) ?? "").split("\0")
-      : []
-    return words.includes(world.socket) && !isDead(pid) && statOf(pid)[3] !== String(pid)
+    const name = read(`/proc/${pid}/comm`) ?? ""
+    if (!name.startsWith("tmux") || name.startsWith("tmux: server")) return false
+    return wordsOf(pid).includes(world.socket) && !isDead(pid)
   })
 
-const sessionsOf = (world: World): ReadonlyArray<string> => {
-  const answer = spawnSync("tmux", ["-S", world.socket, "list-sessions", "-F", "#{session_name}"], {
-    encoding: "utf8",
-    timeout: 5000
-  })
+const wordsOf = (pid: number): ReadonlyArray<string> => (read(`/proc/${pid}/cmdline`) ?? "").split("\0")
+
+const signalAll = (found: ReadonlyArray<number>, signal: NodeJS.Signals): void => {
+  for (const pid of found) {
+    try {
+      process.kill(pid, signal)
+    } catch {
+      // It ended by itself.
+    }
+  }
+}
+
+/** Sends a signal to the world's tmux server. */
+export const signalServer = (world: World, signal: NodeJS.Signals): void =>
+  signalAll(
+    pids().filter((pid) =>
+      (read(`/proc/${pid}/comm`) ?? "").startsWith("tmux: server") && wordsOf(pid).includes(world.socket)
+    ),
+    signal
+  )
+
+/** Kills the program that works on the world, and not its tracer. */
+export const killProgram = (world: World): void =>
+  signalAll(
+    pids().filter((pid) => wordsOf(pid).includes(world.root) && wordsOf(pid)[0] === process.execPath),
+    "SIGKILL"
+  )
+
+/** Kills the control clients that live, and answers how many there were. */
+export const killControlClients = (world: World): number => {
+  const found = controlClients(world)
+  signalAll(found, "SIGKILL")
+  return found.length
+}
+
+/** The living control clients. */
+const controlClients = (world: World): ReadonlyArray<number> =>
+  clients(world).filter((pid) => wordsOf(pid).includes("-C"))
+
+const told = (world: World, command: string, format: string): ReadonlyArray<string> => {
+  const answer = spawnSync("tmux", ["-S", world.socket, command, "-F", format], { encoding: "utf8", timeout: 5000 })
   if (answer.error !== undefined) return [`tmux does not answer: ${answer.error.message}`]
   return answer.status === 0 ? answer.stdout.split("\n").filter((line) => line !== "") : []
+}
+
+const agentPrefix = "agent_"
+const isAgents = (session: string): boolean => session.startsWith(agentPrefix)
+const isAnchor = (session: string): boolean => session.startsWith("slipway+control+")
+
+/** All sessions but the anchor of a control client that lives. */
+const sessionsOf = (world: World): ReadonlyArray<string> => {
+  const sessions = told(world, "list-sessions", "#{session_name}")
+  if (!sessions.some(isAnchor)) return sessions
+  const attached = told(world, "list-clients", "#{client_pid} #{session_name}").map((line) => line.split(" "))
+  const isHeld = (name: string) => attached.some(([pid, session]) => session === name && !isDead(Number(pid)))
+  return sessions.filter((name) => !isAnchor(name) || !isHeld(name))
+}
+
+/** Waits until no client and no anchor is left of a program that has ended, and says what is still there at the limit. */
+export const clientsGone = async (world: World, withinMillis = 5000): Promise<ReadonlyArray<string>> => {
+  const until = Date.now() + withinMillis
+  while (true) {
+    const left = [
+      ...clients(world).map((pid) => `the program ended, and its tmux client ${pid} did not`),
+      ...told(world, "list-sessions", "#{session_name}").filter(isAnchor)
+        .map((name) => `the program ended, and its anchor ${name} did not`)
+    ]
+    if (left.length === 0 || Date.now() > until) return left
+    await new Promise((resolve) => setTimeout(resolve, 20))
+  }
 }
 
 interface Row {
@@ -206,7 +264,7 @@ export const audit = (world: World): Audit => {
   const entries = entriesOf(world)
   const ids = new Set([
     ...rows.keys(),
-    ...sessions.map((name) => name.replace(/^agent_/, "")),
+    ...sessions.filter(isAgents).map((name) => name.slice(agentPrefix.length)),
     ...processes.map(({ agentId }) => agentId),
     ...directories,
     ...entries.map(({ id }) => id)
@@ -239,6 +297,7 @@ export const audit = (world: World): Audit => {
     else faults.push(`${id}: ${sight}`)
   }
   for (const draft of [...draftsBelow(world.home), ...draftsBelow(world.project)]) faults.push(`draft ${draft}`)
+  for (const name of sessions) if (!isAgents(name)) faults.push(`session ${name} is nobody's`)
   for (const pid of clients(world)) faults.push(`process ${pid} still talks to tmux`)
   return { agents, faults }
 }
