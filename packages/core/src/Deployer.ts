@@ -8,8 +8,8 @@
  * of them, last first, each on its own and bounded in time. The registry entry is released last: it records what is left.
  *
  * An interruption is answered at once while the deployment waits, and after at most the running system call or tmux call elsewhere;
- * the releases then run uninterruptibly. Returning is the commit: an interruption that comes later finds a committed agent, which
- * `observer.onCommitted` has been told of inside the uninterruptible region. A killed deployer leaves its plan in the
+ * the releases then run uninterruptibly. The commit itself is not interruptible: an interruption that comes with it or later finds a
+ * committed agent, which `observer.onCommitted` has been told of inside the uninterruptible region. A killed deployer leaves its plan in the
  * registry, from which a settle does the very same releases.
  */
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"

@@ -29,6 +29,7 @@ const deployWith = (
     const faults = new Faults(fault)
     let step = "request"
     let stepAtHit = step
+    let committed = false
     const exit = yield* Effect.gen(function*() {
       const slipway = yield* Slipway
       faults.on = true
@@ -45,13 +46,14 @@ const deployWith = (
             Effect.sync(() => {
               if (faults.hit === undefined) stepAtHit = next
               step = next
-            })
+            }),
+          onCommitted: () => Effect.sync(() => void (committed = true))
         })
       )
       yield* Effect.forkChild(Effect.andThen(Deferred.await(faults.fired), Fiber.interrupt(fiber)))
       return yield* Fiber.await(fiber)
     }).pipe(Effect.provide(faulty(world, faults, stepLimit)))
-    return { fault, hit: faults.hit, step: stepAtHit, exit, calls: faults.calls }
+    return { fault, hit: faults.hit, step: stepAtHit, exit, committed, calls: faults.calls }
   })
 
 const describeFault = (
@@ -89,11 +91,14 @@ describe("a fault at any call of a deployment", () => {
               )
               const label = describeFault(story)
               if (story.hit === undefined) return
-              if (Exit.isSuccess(story.exit)) {
-                // The fault hit something that a deployment can do without, or came after the commit.
+              if (story.committed) {
+                // The fault hit something that a deployment can do without, or came with the commit or after it. Whoever was
+                // interrupted has been told of the agent.
+                assert.isTrue(Exit.isSuccess(story.exit) || Exit.hasInterrupts(story.exit), label)
                 assert.strictEqual(World.rows(world).filter((row) => row.status === "running").length, 1, label)
                 return
               }
+              if (Exit.isSuccess(story.exit)) return assert.fail(label)
               if (mode === "fail" || mode === "hang") checkTyped(story.exit.cause, story.step, label)
               if (mode === "interrupt") assert.isTrue(Cause.hasInterrupts(story.exit.cause), label)
               assert.deepStrictEqual(World.leftovers(world), [], label)
