@@ -1,13 +1,12 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
-import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import * as Prometheus from "../../core/test/support/Prometheus.ts"
-import { processesOf, procFile, type Running, type Sandbox, useSandbox } from "./sandbox.ts"
+import { canMount, disk, mount, processesOf, procFile, type Running, type Sandbox, useSandbox } from "./sandbox.ts"
 
 const sandbox = useSandbox()
 
@@ -227,31 +226,6 @@ describe("a standing reaper", () => {
       assert.lengthOf(box.sessions(), 1)
     }), 240_000)
 })
-
-const mount = (...args: ReadonlyArray<string>): boolean => spawnSync("mount", args).status === 0
-
-/** Whether this user may mount: a disk of a size of its own needs that. */
-const canMount = process.platform === "linux" && process.getuid?.() === 0 && (() => {
-  const directory = Fs.mkdtempSync("/tmp/slipway-mount-")
-  const can = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", directory)
-  if (can) spawnSync("umount", [directory])
-  Fs.rmdirSync(directory)
-  return can
-})()
-
-/** Gives the sandbox's home a disk of its own. */
-const disk = (box: Sandbox, size: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      Fs.mkdirSync(box.home)
-      assert.isTrue(mount("-t", "tmpfs", "-o", `size=${size},mode=0700`, "tmpfs", box.home))
-    }),
-    () =>
-      Effect.sync(() => {
-        spawnSync("tmux", ["-S", Path.join(box.home, "tmux.sock"), "kill-server"])
-        spawnSync("umount", ["-l", box.home])
-      })
-  )
 
 /** Writes until nothing more can be written. */
 const fill = (path: string): void => {

@@ -1,36 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { type Sandbox, useSandbox } from "./sandbox.ts"
+import { canMount, disk, mount, useSandbox } from "./sandbox.ts"
 
 const sandbox = useSandbox()
-
-const mount = (...args: ReadonlyArray<string>): boolean => spawnSync("mount", args).status === 0
-
-/** Whether this user may mount: a disk of a size of its own needs that. */
-const canMount = process.platform === "linux" && process.getuid?.() === 0 && (() => {
-  const directory = Fs.mkdtempSync("/tmp/slipway-mount-")
-  const can = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", directory)
-  if (can) spawnSync("umount", [directory])
-  Fs.rmdirSync(directory)
-  return can
-})()
-
-/** Gives the sandbox's home a disk of its own. */
-const disk = (box: Sandbox, size: string) =>
-  Effect.acquireRelease(
-    Effect.sync(() => {
-      Fs.mkdirSync(box.home)
-      assert.isTrue(mount("-t", "tmpfs", "-o", `size=${size},mode=0700`, "tmpfs", box.home))
-    }),
-    () =>
-      Effect.sync(() => {
-        spawnSync("tmux", ["-S", Path.join(box.home, "tmux.sock"), "kill-server"])
-        spawnSync("umount", ["-l", box.home])
-      })
-  )
 
 const deploy = ["deploy", "--prompt", "x", "--ready", "none", "--", "sleep", "1000"]
 

@@ -4,7 +4,7 @@
  */
 import { afterAll, assert, beforeAll } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
-import { type ChildProcess, execFileSync, spawn } from "node:child_process"
+import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
@@ -266,3 +266,29 @@ export class Sandbox {
     assert.deepStrictEqual(left, { sessions: [], processes: [] })
   })
 }
+
+/** Mounts, and answers whether it could. */
+export const mount = (...args: ReadonlyArray<string>): boolean => spawnSync("mount", args).status === 0
+
+/** Whether this user may mount: a disk of a size of its own needs that. */
+export const canMount = process.platform === "linux" && process.getuid?.() === 0 && (() => {
+  const directory = Fs.mkdtempSync("/tmp/slipway-mount-")
+  const can = mount("-t", "tmpfs", "-o", "size=1m", "tmpfs", directory)
+  if (can) spawnSync("umount", [directory])
+  Fs.rmdirSync(directory)
+  return can
+})()
+
+/** Gives the sandbox's home a disk of its own. */
+export const disk = (box: Sandbox, size: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() => {
+      Fs.mkdirSync(box.home)
+      assert.isTrue(mount("-t", "tmpfs", "-o", `size=${size},mode=0700`, "tmpfs", box.home))
+    }),
+    () =>
+      Effect.sync(() => {
+        spawnSync("tmux", ["-S", Path.join(box.home, "tmux.sock"), "kill-server"])
+        spawnSync("umount", ["-l", box.home])
+      })
+  )

@@ -1,8 +1,8 @@
 /**
  * The `tmux` executable: run once for an answer, or kept as a control client.
  *
- * Time: each run ends within the time limit; a tmux that hangs is then sent SIGTERM, and SIGKILL a quarter of a second
- * later, which takes up to one more second. An interrupted run ends its process in the same way. The tmux server is
+ * Time: at most 16 run at one time. Each run ends within the time limit, the wait for its turn included; a tmux that hangs
+ * is then sent SIGTERM, and SIGKILL a quarter of a second later, which takes up to one more second. An interrupted run ends its process in the same way. The tmux server is
  * not affected by either: it leaves the process group when it starts. A control client lives as long as its scope, and
  * is reaped with it.
  *
@@ -11,7 +11,7 @@
  *
  * This is the only module that uses `effect/process`.
  */
-import { Duration, Effect, Exit, type PlatformError, Stream } from "effect"
+import { Duration, Effect, Exit, type PlatformError, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import type { Answer } from "./Operations.ts"
 import { TmuxCommandFailed, type TmuxError, TmuxNotFound, TmuxTimeout, TmuxTooOld } from "./TmuxError.ts"
@@ -30,6 +30,9 @@ export interface Options {
 // tmux keeps a control client, and itself when it is to end, until it has written all that the client is owed: so somebody
 // reads it in any case, also when this process was killed.
 const alwaysRead = "\"$@\" | { cat; exec cat >/dev/null; }"
+
+// Processes at one time: more would only take the machine from each other, and from the agents that they start.
+const mostAtOnce = 16
 
 const handedOn = ["PATH", "HOME", "TERM", "LANG"]
 
@@ -50,6 +53,8 @@ export const make = Effect.fnUntraced(function*(options: Options) {
   const env = Object.fromEntries(
     handedOn.flatMap((name) => source[name] === undefined ? [] : [[name, source[name]]])
   )
+
+  const turns = yield* Semaphore.make(mostAtOnce)
 
   const spawn = (program: string, args: ReadonlyArray<string>, stdin: ChildProcess.CommandInput) =>
     spawner.spawn(ChildProcess.make(program, args, {
@@ -80,7 +85,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
         handle.exitCode
       ], { concurrency: "unbounded" })
       return { exitCode, stdout, stderr }
-    }).pipe(Effect.scoped, Effect.mapError(failure(operation)), within(operation))
+    }).pipe(Effect.scoped, Effect.mapError(failure(operation)), turns.withPermits(1), within(operation))
 
   // One process for the life of the layer. Concurrent callers share it, and a failure is asked anew by the next one.
   const version = yield* run("version", ["-V"]).pipe(

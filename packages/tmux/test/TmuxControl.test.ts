@@ -60,6 +60,18 @@ const frozen = <A, E, R>(pid: number, during: Effect.Effect<A, E, R>) =>
     () => Effect.sync(() => process.kill(pid, "SIGCONT"))
   )
 
+/** A process with a client of its own, once it is attached. */
+const startOwner = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+  const path = Path.join(import.meta.dirname, "owner.ts")
+  const owner = spawn(process.execPath, ["--conditions=source", path, ...args], {
+    stdio: ["ignore", "pipe", "inherit"]
+  })
+  yield* Effect.callback<void>((resume) => {
+    owner.stdout.once("data", () => resume(Effect.void))
+  })
+  return owner
+})
+
 const count = (amount: number) => Array.from({ length: amount }, (_, index) => index)
 
 const use = <A, E, R>(
@@ -153,15 +165,7 @@ describe("TmuxControl and its client", () => {
   it.live("a kill of the owner ends client and anchor, and leaves the session", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture
-      const owner = spawn(process.execPath, [
-        "--conditions=source",
-        Path.join(import.meta.dirname, "owner.ts"),
-        socket,
-        script
-      ], { stdio: ["ignore", "pipe", "inherit"] })
-      yield* Effect.callback<void>((resume) => {
-        owner.stdout.once("data", () => resume(Effect.void))
-      })
+      const owner = yield* startOwner(socket, script)
       const pids = yield* clients(socket)
       assert.strictEqual(pids.length, 1)
       assert.strictEqual((yield* anchors(socket)).length, 1)
@@ -174,16 +178,7 @@ describe("TmuxControl and its client", () => {
   it.live("a kill of the owner while an answer is under way ends client and anchor too", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture
-      const owner = spawn(process.execPath, [
-        "--conditions=source",
-        Path.join(import.meta.dirname, "owner.ts"),
-        socket,
-        script,
-        "asking"
-      ], { stdio: ["ignore", "pipe", "inherit"] })
-      yield* Effect.callback<void>((resume) => {
-        owner.stdout.once("data", () => resume(Effect.void))
-      })
+      const owner = yield* startOwner(socket, script, "asking")
       const pids = yield* clients(socket)
       const server = Number(yield* tmux(socket, "display-message", "-p", "#{pid}"))
       yield* frozen(

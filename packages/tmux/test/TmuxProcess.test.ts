@@ -272,6 +272,24 @@ describe("TmuxProcess on a tmux that misbehaves", () => {
       }).pipe(Effect.provide(transport({ executable })))
     }))
 
+  it.live("100 calls at once are no fork storm: 16 run, the others wait for their turn", () =>
+    Effect.gen(function*() {
+      const running = yield* temporaryDirectory
+      const { executable } = yield* fake(
+        `${answersVersion}\nmkdir ${running}/$$\nls ${running} | wc -l >> ${running}.most\nsleep 0.3\nrmdir ${running}/$$`
+      )
+      yield* Effect.addFinalizer(() => Effect.sync(() => Fs.rmSync(`${running}.most`)))
+      const { directory } = yield* makeFixture
+      const server = (yield* Effect.provide(Tmux, transport({ executable, timeout: "30 seconds" }))).server(
+        Target.SocketPath.make(Path.join(directory, "none"))
+      )
+      yield* Effect.forEach(Array.from({ length: 100 }), () => server.sessions, { concurrency: "unbounded" })
+      const seen = Fs.readFileSync(`${running}.most`, "utf8").trim().split("\n").map(Number)
+      assert.lengthOf(seen, 100)
+      assert.isAtMost(Math.max(...seen), 16)
+      assert.isAbove(Math.max(...seen), 1)
+    }))
+
   it.live("a missing executable gives TmuxNotFound", () =>
     Effect.gen(function*() {
       const tmux = yield* Tmux
