@@ -28,14 +28,19 @@ export const make = Effect.acquireRelease(
   (world) =>
     Effect.sync(() => {
       spawnSync("tmux", ["-S", world.socket, "kill-server"])
-      for (const pid of members(world)) {
-        try {
-          process.kill(pid, "SIGKILL")
-        } catch {
-          // It ended by itself.
+      // A launcher that is just ended may still be at its record of the exit, in a directory that is being removed.
+      for (let tries = 0; tries < 80 && Fs.existsSync(world.root); tries++) {
+        if (tries > 0) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 25)
+        for (const pid of members(world)) {
+          try {
+            process.kill(pid, "SIGKILL")
+          } catch {
+            // It ended by itself.
+          }
         }
+        Fs.rmSync(world.root, { recursive: true, force: true })
       }
-      Fs.rmSync(world.root, { recursive: true, force: true })
+      if (Fs.existsSync(world.root)) throw new Error(`${world.root} can't be removed`)
     })
 )
 
