@@ -254,6 +254,9 @@ export const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, coun
     if (told !== wanted) problems.push(`after ${label}: the doctor says [${told}], and there is [${wanted}]`)
   })
 
+  /** Agents that may end at any time, without anybody's doing. */
+  const brief = new Set<string>()
+
   const take = Effect.fnUntraced(function*(step: Step, label: string) {
     count(`live ${step._tag}`)
     switch (step._tag) {
@@ -283,11 +286,14 @@ export const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, coun
         const chosen = all[step.process % Math.max(1, all.length)]
         if (chosen === undefined) return
         const identity = identify(chosen.pid)
+        // What is left of its agent ends by itself from now on, whenever that is.
+        brief.add(chosen.agentId)
         kill(chosen.pid)
         return yield* eventually(() => !lives(identity))
       }
       case "KillServer":
       case "Restart": {
+        for (const { agentId } of homes.flatMap(living)) brief.add(agentId)
         spawnSync("tmux", ["-S", homeAt(0).socket, "kill-server"])
         if (step._tag === "KillServer") return
         for (const { pid } of homes.flatMap(living)) kill(pid)
@@ -327,7 +333,6 @@ export const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, coun
     }
   })
 
-  const brief = new Set<string>()
   /** Who lives of the home that a step does not concern; an agent that ends by itself may do so at any time. */
   const bystanders = (step: Step): ReadonlyArray<string> => {
     for (const row of homes.flatMap(rows)) {
