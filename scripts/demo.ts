@@ -3,6 +3,7 @@
  * commits, one that fails at each step, one that is interrupted, and at the end the proof that nothing is left.
  */
 import { AgentCommand, CleanupReport, type DeployError, type DeployInput, Slipway, type Step } from "@slipway/core"
+import { Anchor } from "@slipway/tmux"
 import { Cause, Console, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -171,7 +172,7 @@ const proof = Effect.gen(function*() {
     encoding: "utf8"
   })
   // The session that this program's own tmux client is attached to goes with the program.
-  const sessions = listed.stdout.split("\n").filter((name) => name !== "" && !name.startsWith("slipway+control+"))
+  const sessions = listed.stdout.split("\n").filter((name) => name !== "" && !Anchor.isName(name))
   const processes = Fs.readdirSync("/proc").filter((pid) => {
     try {
       return /^\d+$/.test(pid) && Fs.readFileSync(`/proc/${pid}/environ`, "utf8").includes(`SLIPWAY_HOME_ID=${homeId}`)

@@ -3,6 +3,7 @@
  * findings; it makes one agent, and the look for what is left of it does not use Slipway's own eyes.
  */
 import { type Agent, CleanupReport, type DeployInput, Slipway } from "@slipway/core"
+import { Anchor } from "@slipway/tmux"
 import { Cause, Deferred, Effect, Exit, Fiber, Result, Schedule, type Scope, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
@@ -95,7 +96,7 @@ const stage = Effect.fnUntraced(function*(
       encoding: "utf8"
     })
     // The session that this program's own tmux client is attached to goes with the program.
-    const left = sessions.stdout.split("\n").filter((name) => name !== "" && !name.startsWith("slipway+control+"))
+    const left = sessions.stdout.split("\n").filter((name) => name !== "" && !Anchor.isName(name))
     const active = yield* slipway.agents({ activeOnly: true })
     return [
       check("the agent's processes were seen", watch.seen() > 0),

@@ -2,6 +2,7 @@
  * A home, a project and a tmux socket for one crash, and an audit of them that looks at the machine itself: the registry's
  * file, tmux, /proc and the directories, through none of the code that is being judged.
  */
+import { Anchor } from "@slipway/tmux"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
@@ -169,7 +170,7 @@ const told = (world: World, command: string, format: string): ReadonlyArray<stri
 
 const agentPrefix = "agent_"
 const isAgents = (session: string): boolean => session.startsWith(agentPrefix)
-const isAnchor = (session: string): boolean => session.startsWith("slipway+control+")
+const isAnchor = (session: string): boolean => Anchor.isName(session)
 
 /** All sessions but the anchor of a control client that lives. */
 const sessionsOf = (world: World): ReadonlyArray<string> => {

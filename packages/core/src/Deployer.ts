@@ -235,24 +235,23 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
     ).pipe(Effect.annotateLogs({ agent: agentId }), Effect.withSpan("Deployer.attempt", { attributes: { agentId } }))
   })
 
+  /** The row, if the registry tells it in time. */
+  const rowNow = (agentId: Agent.AgentId): Effect.Effect<Option.Option<Agent.Agent>> =>
+    Effect.map(Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)), Option.flatten)
+
   /**
    * The row, if it has committed all the same: a deployer that was held up hears of its time limit, or of a failure, after the
    * transaction was stored. What is stored may have been seen by anyone, and the agent may have ended since.
    */
   const committed = (agentId: Agent.AgentId, token: string): Effect.Effect<Option.Option<Agent.Agent>> =>
-    Effect.map(
-      Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)),
-      (read) => Option.filter(Option.flatten(read), (row) => row.token === token && hasCommittedForGood(row))
-    )
+    Effect.map(rowNow(agentId), Option.filter((row) => row.token === token && hasCommittedForGood(row)))
 
   /** Fails when somebody else has ended this deployment; a registry that can't be read now says nothing. */
   const stillOurs = (agentId: Agent.AgentId): Effect.Effect<void, DeploymentEnded> =>
-    Effect.flatMap(Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)), (read) => {
-      const row = Option.flatten(read)
-      return Option.isNone(row) || row.value.state._tag === "deploying"
+    Effect.flatMap(rowNow(agentId), (row) =>
+      Option.isNone(row) || row.value.state._tag === "deploying"
         ? Effect.void
-        : Effect.fail(new DeploymentEnded({ agentId, why: whyEnded(row.value) }))
-    })
+        : Effect.fail(new DeploymentEnded({ agentId, why: whyEnded(row.value) })))
 
   // A session that was killed from outside looks like an agent that died: if the row tells why, that is the reason.
   const explained = Effect.fnUntraced(function*(agentId: Agent.AgentId, cause: Cause.Cause<StepFailed>) {

@@ -1,6 +1,5 @@
 import { afterAll, assert, describe, it } from "@effect/vitest"
 import { Context, type Duration, Effect, Fiber, Layer, Result, Stream } from "effect"
-import * as Fs from "node:fs"
 import type { Agent } from "../src/Agent.ts"
 import { Events, type FollowOptions } from "../src/Events.ts"
 import * as Files from "../src/Files.ts"
@@ -9,7 +8,7 @@ import { Host } from "../src/Host.ts"
 import { type HomeEvent, Registry, RegistryUnavailable } from "../src/Registry.ts"
 import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
 import { atOnce, runModule } from "./children.ts"
-import { eventually } from "./processes.ts"
+import { eventually, watched } from "./processes.ts"
 import { makeAgent, makeTask, moment, scratch } from "./rows.ts"
 import { finished, guarantee, lasting, open } from "./support/Scenario.ts"
 
@@ -76,15 +75,6 @@ const gather = Effect.fnUntraced(function*(follow: Events["Service"]["follow"], 
 })
 
 const ids = (events: ReadonlyArray<HomeEvent>) => events.map(({ agentId }) => agentId)
-
-const watches = (): number =>
-  Fs.readdirSync("/proc/self/fdinfo").flatMap((fd) => {
-    try {
-      return Fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8").split("\n").filter((line) => line.startsWith("inotify"))
-    } catch {
-      return []
-    }
-  }).length
 
 describe("following a home", () => {
   it.live("tells two subscribers every transition, in one order, from the first on record", () =>
@@ -237,14 +227,14 @@ describe("following a home", () => {
     Effect.gen(function*() {
       const { follow, registry } = yield* openHome(yield* directories.make)
       yield* admit(registry, 1)
-      const before = watches()
+      const before = watched()
       const { events, fiber } = yield* gather(follow)
       yield* eventually(() => events.length === 1)
-      assert.strictEqual(watches(), before + 1)
+      assert.strictEqual(watched(), before + 1)
       yield* Fiber.interrupt(fiber)
-      assert.strictEqual(watches(), before)
+      assert.strictEqual(watched(), before)
       yield* follow().pipe(Stream.take(1), Stream.runDrain)
-      assert.strictEqual(watches(), before)
+      assert.strictEqual(watched(), before)
     }))
 
   it.live("ends with the registry's error when it can't be read, and goes on from the cursor later", () =>

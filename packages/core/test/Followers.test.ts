@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { AgentId } from "../src/Agent.ts"
 import { runModule } from "./children.ts"
-import { eventually } from "./processes.ts"
+import { eventually, watched } from "./processes.ts"
 import { isGone, stateOf } from "./support/Proof.ts"
 import { agreed, guarantee, only, open, openAround, request, staying, written } from "./support/Scenario.ts"
 import type * as World from "./support/World.ts"
@@ -22,16 +22,6 @@ const digest = <E>(stream: Stream.Stream<Uint8Array, E>) =>
   )
 
 const go = (world: World.World) => Fs.writeFileSync(Path.join(world.project, "go"), "")
-
-/** How many directories this process watches, by the kernel's own word. */
-const watched = (): number =>
-  Fs.readdirSync("/proc/self/fdinfo").flatMap((fd) => {
-    try {
-      return Fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8").split("\n").filter((line) => line.startsWith("inotify"))
-    } catch {
-      return []
-    }
-  }).length
 
 const descriptors = (): number => Fs.readdirSync("/proc/self/fd").length
 

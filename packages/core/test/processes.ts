@@ -159,3 +159,13 @@ export const fakeSystem = (init: Record<number, Row>) => {
   }
   return { system, rows, sent, calls, tree: ProcessTree.make(system) }
 }
+
+/** How many directories this process watches, by the kernel's own word. */
+export const watched = (): number =>
+  Fs.readdirSync("/proc/self/fdinfo").flatMap((fd) => {
+    try {
+      return Fs.readFileSync(`/proc/self/fdinfo/${fd}`, "utf8").split("\n").filter((line) => line.startsWith("inotify"))
+    } catch {
+      return []
+    }
+  }).length

@@ -16,6 +16,9 @@ const mark = "@slipway-control"
 /** The name of an anchor, which `SessionName` cannot express, so that no target reaches one by name. */
 export const nameOf = (unique: string): string => `${prefix}${unique}`
 
+/** Whether a session's name is an anchor's, for who lists sessions without this package. */
+export const isName = (session: string): boolean => session.startsWith(prefix)
+
 const conditions = [
   `#{m:${prefix}*,#{session_name}}`,
   `#{==:#{${mark}},1}`,

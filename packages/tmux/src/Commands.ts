@@ -30,13 +30,7 @@ export const serverOptions: ReadonlyArray<Command> = [
 ]
 
 /** Starts a server without a session. */
-export const startServer: ReadonlyArray<Command> = [["start-server"], ...serverOptions]
-
-/** The commands for a server that may have been started by them. */
-export const withServerOptions = (commands: ReadonlyArray<Command>): ReadonlyArray<Command> => [
-  ...serverOptions,
-  ...commands
-]
+export const startServer: ReadonlyArray<Command> = [["start-server"]]
 
 /** Makes a session and prints its row. */
 export const newSession = (options: NewSession): ReadonlyArray<Command> => {

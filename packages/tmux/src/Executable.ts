@@ -13,7 +13,8 @@
  */
 import { Duration, Effect, Exit, type PlatformError, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
-import type { Answer } from "./Operations.ts"
+import * as Commands from "./Commands.ts"
+import type { Answer, Question } from "./Operations.ts"
 import { TmuxCommandFailed, type TmuxError, TmuxNotFound, TmuxTimeout, TmuxTooOld } from "./TmuxError.ts"
 import * as TmuxVersion from "./TmuxVersion.ts"
 
@@ -105,7 +106,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
 
   return {
     version,
-    run,
+    /** The answer to a question, by one process. */
+    ask: ({ commands, operation, socket, starts }: Question): Effect.Effect<Answer, TmuxError> =>
+      run(operation, [
+        ...common(socket),
+        ...Commands.words(starts ? [...Commands.serverOptions, ...commands] : commands)
+      ]),
     /** A tmux that reads lines until its scope ends; what it gives is read as it comes. */
     keep: (operation: string, args: ReadonlyArray<string>, stdin: Stream.Stream<Uint8Array>) =>
       Effect.mapError(spawn("/bin/sh", ["-c", alwaysRead, "sh", executable, ...args], stdin), failure(operation)),

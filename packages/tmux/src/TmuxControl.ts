@@ -153,21 +153,22 @@ const makeChannel = (
     return { client, own }
   })
 
-  const byProcess = ({ commands, operation }: Pick<Operations.Question, "commands" | "operation">) =>
-    executable.run(operation, [...Executable.common(socket), ...Commands.words(commands)])
-
-  const checked = Effect.fnUntraced(function*(operation: string, commands: ReadonlyArray<Commands.Command>) {
-    const answer = yield* byProcess({ operation, commands })
+  const checked = Effect.fnUntraced(function*(question: Omit<Operations.Question, "socket">) {
+    const answer = yield* executable.ask({ ...question, socket })
     return answer.exitCode === 0
       ? answer.stdout
-      : yield* Failure.classify({ operation, socket, target: "", ...answer })
+      : yield* Failure.classify({ operation: question.operation, socket, target: "", ...answer })
   })
 
   // By one process and before a client comes, so that a client only ever comes to a server that is there.
-  const startServer = (operation: string) => Effect.asVoid(checked(operation, Commands.startServer))
+  const startServer = (operation: string) =>
+    Effect.asVoid(checked({ operation, commands: Commands.startServer, starts: true }))
 
   const hasSessions = (operation: string) =>
-    Effect.map(checked(operation, [["list-sessions", "-F", "#{session_id}"]]), (listed) => listed.trim() !== "")
+    Effect.map(
+      checked({ operation, commands: [["list-sessions", "-F", "#{session_id}"]], starts: false }),
+      (listed) => listed.trim() !== ""
+    )
 
   // A client that came by the file that the socket is before and after it: by no other one can it have come.
   const attach = Effect.fnUntraced(function*(operation: string, starts: boolean) {
@@ -267,11 +268,7 @@ const makeChannel = (
 
   const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> =>
     obtain(question.operation, question.starts).pipe(
-      Effect.flatMap((found) => {
-        if (found !== undefined) return found.client.ask(question)
-        const { commands, starts } = question
-        return byProcess(starts ? { ...question, commands: Commands.withServerOptions(commands) } : question)
-      }),
+      Effect.flatMap((found) => found === undefined ? executable.ask(question) : found.client.ask(question)),
       executable.within(question.operation)
     )
 

@@ -13,7 +13,6 @@
  */
 import { Effect, Layer } from "effect"
 import type { ChildProcessSpawner } from "effect/process"
-import * as Commands from "./Commands.ts"
 import * as Executable from "./Executable.ts"
 import * as Operations from "./Operations.ts"
 import { Tmux } from "./Tmux.ts"
@@ -21,16 +20,8 @@ import { Tmux } from "./Tmux.ts"
 export type { Options } from "./Executable.ts"
 
 const make = Effect.fnUntraced(function*(options: Executable.Options) {
-  const { run, version } = yield* Executable.make(options)
-  const server = Operations.make({
-    version,
-    ask: ({ commands, operation, socket, starts }) =>
-      run(operation, [
-        ...Executable.common(socket),
-        ...Commands.words(starts ? Commands.withServerOptions(commands) : commands)
-      ])
-  })
-  return Tmux.of({ version, server })
+  const { ask, version } = yield* Executable.make(options)
+  return Tmux.of({ version, server: Operations.make({ version, ask }) })
 })
 
 /** tmux by one process per call. */

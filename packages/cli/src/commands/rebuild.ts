@@ -82,7 +82,7 @@ export const rebuild = Command.make(
   ),
   Command.withShortDescription("Make a new registry where the present one is refused"),
   Command.withExamples([
-    { command: "slipway rebuild --project ~/work/api --dry-run", description: "See what would be restored" },
-    { command: "slipway rebuild --project ~/work/api && slipway reap" }
+    { command: "slipway rebuild --project ~/projects/api --dry-run", description: "See what would be restored" },
+    { command: "slipway rebuild --project ~/projects/api && slipway reap" }
   ])
 )

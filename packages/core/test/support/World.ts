@@ -3,6 +3,7 @@
  * code under test. When the scope closes, everything that a test left is ended by pid and removed.
  */
 import { Slipway, type SlipwayOptions } from "@slipway/core"
+import { Anchor } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -72,7 +73,7 @@ export const sessions = (world: World): ReadonlyArray<string> => {
   const answer = spawnSync("tmux", ["-S", world.socket, "list-sessions", "-F", "#{session_name}"], { encoding: "utf8" })
   const names = answer.status === 0 ? answer.stdout.split("\n").filter((line) => line !== "") : []
   // The session that a control client is attached to goes with the client.
-  return names.filter((name) => !name.startsWith("slipway+control+"))
+  return names.filter((name) => !Anchor.isName(name))
 }
 
 const isZombie = (pid: string): boolean => {
