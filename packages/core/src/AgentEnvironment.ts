@@ -6,20 +6,22 @@
  * take them for its own. What a person set stays: credentials, endpoints, and configuration. The list is by exact name
  * wherever a tool mixes both under one prefix.
  *
- * Everything here is pure. A variable whose name a POSIX shell can't export, or whose value holds a NUL, is left out.
+ * Everything here is pure. A variable whose value holds a NUL can't exist, and is left out. One whose name a shell can't
+ * export (a dot or a dash in it, or a name that some shell keeps for itself) is kept: the launcher hands it over by other
+ * means than an export.
  */
 import { Schema } from "effect"
 
 /** Variables by name. */
 export type Environment = Readonly<Record<string, string>>
 
+// What a shell sets for each program that it starts: what the caller's shell set says nothing about the agent.
+const bookkeeping: ReadonlySet<string> = new Set(["_", "PWD", "OLDPWD", "SHLVL"])
+
 // What shells set for themselves. Some are read-only, so that an export ends the shell; some are evaluated as arithmetic
 // when they are assigned, which runs code found in their value.
 const shellNames: ReadonlySet<string> = new Set([
-  "_",
-  "PWD",
-  "OLDPWD",
-  "SHLVL",
+  ...bookkeeping,
   "IFS",
   "OPTIND",
   "OPTARG",
@@ -55,9 +57,11 @@ const isShellName = (name: string): boolean => shellNames.has(name) || (name.sta
 /** Whether sh can export a variable of this name without harm to itself: a plain name that no shell uses for itself. */
 export const isExportable = (name: string): boolean => /^[A-Za-z_][A-Za-z0-9_]*$/.test(name) && !isShellName(name)
 
-/** The name of a variable that a person may set for an agent. */
+const isName = (name: string): boolean => name !== "" && !/[=\0]/.test(name)
+
+/** The name of a variable that a person may set for an agent: whatever the system takes for one. */
 export const VariableName = Schema.String.check(
-  Schema.makeFilter((name) => isExportable(name) || `"${name}" is not a variable that a shell can export`)
+  Schema.makeFilter((name) => isName(name) || "a variable's name must not be empty, and has neither '=' nor NUL in it")
 )
 
 const sessionNames: ReadonlySet<string> = new Set([
@@ -109,17 +113,50 @@ const overwritten: ReadonlyArray<readonly [marker: string, pattern: RegExp]> = [
   ["GEMINI_CLI", /^(GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|GIT_TERMINAL_PROMPT)$/]
 ]
 
+// What git sets for a hook, so that the hook's own git works on the repository at hand (`git rev-parse --local-env-vars` of
+// git 2.39 and 2.51), with the dates and the quarantine of the one operation that the hook belongs to.
+const ofOneRepository: ReadonlySet<string> = new Set([
+  "GIT_ALTERNATE_OBJECT_DIRECTORIES",
+  "GIT_COMMON_DIR",
+  "GIT_CONFIG",
+  "GIT_DIR",
+  "GIT_GRAFT_FILE",
+  "GIT_IMPLICIT_WORK_TREE",
+  "GIT_INDEX_FILE",
+  "GIT_INTERNAL_SUPER_PREFIX",
+  "GIT_NO_REPLACE_OBJECTS",
+  "GIT_OBJECT_DIRECTORY",
+  "GIT_PREFIX",
+  "GIT_QUARANTINE_PATH",
+  "GIT_REPLACE_REF_BASE",
+  "GIT_SHALLOW_FILE",
+  "GIT_WORK_TREE",
+  "GIT_AUTHOR_DATE",
+  "GIT_COMMITTER_DATE"
+])
+
+// These are a person's configuration where git does not set them itself, which its other variables show.
+const alsoOfOneRepository =
+  /^(GIT_CONFIG_(COUNT|PARAMETERS|KEY_\d+|VALUE_\d+)|GIT_REFLOG_ACTION|GIT_EDITOR|GIT_EXEC_PATH)$/
+
+const isInsideGit = (caller: Readonly<Record<string, string | undefined>>): boolean =>
+  caller["GIT_EXEC_PATH"] !== undefined || [...ofOneRepository].some((name) => caller[name] !== undefined)
+
 /**
  * Whether an inherited variable is kept from an agent.
  *
  * The variables that isolate git are denied only where `caller` shows that they come from an agent (gemini sets them
- * beside `GEMINI_CLI`, claude its editor beside `CLAUDECODE`); elsewhere they are a person's configuration.
+ * beside `GEMINI_CLI`, claude its editor beside `CLAUDECODE`); elsewhere they are a person's configuration. Those by which
+ * git tells a hook its repository, its index and its dates are always denied: an agent that is deployed from a hook would
+ * write the index of the commit under way.
  */
 export const deniedVariables = (
   name: string,
   caller: Readonly<Record<string, string | undefined>> = {}
 ): boolean =>
-  isShellName(name) || sessionNames.has(name) || sessionPrefixes.some((prefix) => name.startsWith(prefix)) ||
+  bookkeeping.has(name) || sessionNames.has(name) || ofOneRepository.has(name) ||
+  (alsoOfOneRepository.test(name) && isInsideGit(caller)) ||
+  sessionPrefixes.some((prefix) => name.startsWith(prefix)) ||
   overwritten.some(([marker, pattern]) => caller[marker] !== undefined && pattern.test(name))
 
 /**
@@ -144,7 +181,7 @@ export const environmentFor = (options: {
       ...Object.entries(options.markers)
     ]
   ) {
-    if (value !== undefined && isExportable(name) && !value.includes("\0")) result.set(name, value)
+    if (value !== undefined && isName(name) && !value.includes("\0")) result.set(name, value)
   }
   return Object.fromEntries(result)
 }

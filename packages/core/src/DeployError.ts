@@ -12,6 +12,7 @@ import { AgentExecutableMissing } from "./AgentCommand.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { InvalidRequest } from "./DeployRequest.ts"
 import { FileError } from "./Files.ts"
+import { PlacementError, ServerReplaced } from "./Placement.ts"
 import { DiskFull, NotWritable, WorkingDirectoryMissing } from "./Preflight.ts"
 import { ReadinessError } from "./Readiness.ts"
 import { AgentNotFound, RegistryError } from "./Registry.ts"
@@ -70,6 +71,8 @@ export const Reason = Schema.Union([
   WorkingDirectoryMissing,
   NotWritable,
   DiskFull,
+  ...PlacementError.members,
+  ServerReplaced,
   FileError,
   WorkspaceUnusable,
   ...AdmissionRefused.members,

@@ -2,7 +2,7 @@
  * What a caller asks for when it deploys an agent, decoded once at the edge.
  *
  * After decoding nothing has to be checked again: ids and types have their form, a prompt is 1 byte to 10 MB of text
- * without NUL, durations are sane, and names of variables are what a shell can export. Messages about a request that does not
+ * without NUL, durations are sane, and names of variables are what the system takes for one. Messages about a request that does not
  * decode never repeat its values, since a prompt or a variable may be a secret.
  */
 import { Effect, Schema } from "effect"
@@ -38,7 +38,8 @@ const Environment = Schema.Record(
 ).check(
   Schema.makeFilter((environment) => {
     const bad = Object.keys(environment).find((name) => !isVariableName(name))
-    return bad === undefined || `${JSON.stringify(bad)} is no name of a variable that a shell can export`
+    return bad === undefined ||
+      `${JSON.stringify(bad)} is no name of a variable: a name is not empty, and has neither '=' nor NUL in it`
   })
 )
 

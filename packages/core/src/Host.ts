@@ -10,6 +10,7 @@ import { Context, Effect, Layer, Option, Schema } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
+import * as Attributes from "./processes/Attributes.ts"
 import * as ProcFs from "./processes/ProcFs.ts"
 import * as PsTable from "./processes/PsTable.ts"
 import type { System } from "./processes/System.ts"
@@ -109,9 +110,17 @@ export class Host extends Context.Service<Host, {
   readonly probe: (process: ProcessIdentity) => Effect.Effect<Liveness>
   /** The identity of the process that has this pid now; none when it is gone or can't be read. */
   readonly identify: (pid: number) => Effect.Effect<Option.Option<ProcessIdentity>>
+  /** What the process with this pid hands on to its children; none where the system does not show it. */
+  readonly attributes: (pid: number) => Effect.Effect<Option.Option<Attributes.Attributes>>
+  /** Whether the process with this pid is a tmux server, by its name. */
+  readonly isTmuxServer: (pid: number) => Effect.Effect<boolean>
 }>()("@slipway/core/Host") {
   /** The service over a given operating system and identity; tests hand in their own. */
-  static readonly make = (system: System, identity: HostIdentity): Host["Service"] => {
+  static readonly make = (
+    system: System,
+    identity: HostIdentity,
+    attributes: (pid: number) => Attributes.Attributes | undefined = () => undefined
+  ): Host["Service"] => {
     const own = system.stat(system.self)
     return Host.of({
       identity,
@@ -122,7 +131,9 @@ export class Host extends Context.Service<Host, {
         Effect.sync(() => {
           const now = system.stat(pid)
           return typeof now === "string" || now.zombie ? Option.none() : Option.some({ pid, start: now.start })
-        })
+        }),
+      attributes: (pid) => Effect.sync(() => Option.fromUndefinedOr(attributes(pid))),
+      isTmuxServer: (pid) => Effect.sync(() => Attributes.isTmuxServer(pid))
     })
   }
 
@@ -130,6 +141,8 @@ export class Host extends Context.Service<Host, {
   static readonly layer = Layer.sync(Host, () => {
     const linux = process.platform === "linux"
     const system = linux ? ProcFs.system() : PsTable.system()
-    return Host.make(system, linux ? linuxIdentity(system) : darwinIdentity(system))
+    return linux
+      ? Host.make(system, linuxIdentity(system), Attributes.read)
+      : Host.make(system, darwinIdentity(system))
   })
 }

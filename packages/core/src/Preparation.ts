@@ -17,7 +17,9 @@ import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 import { Host } from "./Host.ts"
 import * as Launcher from "./Launcher.ts"
+import * as LauncherPrograms from "./LauncherPrograms.ts"
 import * as Lease from "./Lease.ts"
+import * as Placement from "./Placement.ts"
 import * as Preflight from "./Preflight.ts"
 import { Registry } from "./Registry.ts"
 import { fromRequest, randomHex, type Task } from "./Task.ts"
@@ -29,6 +31,8 @@ export interface Caller {
   readonly cwd: string
   readonly umask: number
   readonly isRoot: boolean
+  /** The soft limit of open files that agents get, where this process was started with a lower one than it has now. */
+  readonly openFiles?: number | undefined
 }
 
 /** The process that this code runs in. */
@@ -47,7 +51,9 @@ export interface Prepared {
   readonly task: Task
   readonly cwd: string
   readonly workspace: string
-  readonly launcher: (agent: Agent.Agent) => string
+  /** What the agent's directory has for its launcher. */
+  readonly launcher: (agent: Agent.Agent) => { readonly launcher: string; readonly environment: string | undefined }
+  readonly placement: Placement.Placement
   readonly owner: Agent.Agent["owner"]
 }
 
@@ -67,7 +73,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const home = yield* Home
   const host = yield* Host
   const registry = yield* Registry
-  const looking = yield* Effect.context<Files | Home | Tmux>()
+  const looking = yield* Effect.context<Files | Home | Host | Tmux>()
   const answered = new Map<string, number>()
 
   const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
@@ -101,9 +107,11 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       }),
       looking
     )
+    const programs = LauncherPrograms.find(caller.environment["PATH"])
+    const placement = yield* Effect.provideContext(Placement.place(caller.openFiles, programs), looking)
     const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
-    const launcher = (agent: Agent.Agent) =>
-      Launcher.render({
+    const launcher = (agent: Agent.Agent) => {
+      const options: Launcher.LauncherOptions = {
         argv: [executable, ...command.argv.slice(1)],
         environment: environmentFor({
           caller: caller.environment,
@@ -121,10 +129,14 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
         cwd,
         directory: agent.plan.directory,
         umask: caller.umask,
+        programs,
+        carried: placement.carried,
         notice:
           `Slipway agent ${agent.id}: its output is in ${agent.plan.directory}; see 'slipway logs ${agent.id} --follow'`
-      })
-    return { request, task, cwd, workspace, launcher, owner }
+      }
+      return { launcher: Launcher.render(options), environment: Launcher.environmentText(options) }
+    }
+    return { request, task, cwd, workspace, launcher, placement, owner }
   })
 
   const draft = Effect.fn("Preparation.draft")(function*(

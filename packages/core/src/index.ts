@@ -14,6 +14,14 @@ export { type FollowOptions } from "./Events.ts"
 export { FileError } from "./Files.ts"
 export { defaultDirectory, HomeUnusable } from "./Home.ts"
 export * as Metrics from "./Metrics.ts"
+export {
+  AttributeRefused,
+  OtherNamespace,
+  PlacementError,
+  ProgramMissing,
+  ServerNotVisible,
+  ServerReplaced
+} from "./Placement.ts"
 export * from "./Preflight.ts"
 export { type Caller, currentCaller } from "./Preparation.ts"
 export { type Pruned, type PruneRequest } from "./Prune.ts"

@@ -193,18 +193,7 @@ describe("the environment of an agent", () => {
         "_",
         "PWD",
         "OLDPWD",
-        "SHLVL",
-        "IFS",
-        "OPTIND",
-        "LINENO",
-        "PPID",
-        "UID",
-        "EUID",
-        "SHELLOPTS",
-        "BASHOPTS",
-        "BASH_VERSINFO",
-        "RANDOM",
-        "SECONDS"
+        "SHLVL"
       ]
     ) {
       assert.isTrue(deniedVariables(name), name)
@@ -255,7 +244,22 @@ describe("the environment of an agent", () => {
     )
   })
 
-  it("holds only what sh can export", () => {
+  it("drops what git sets for a hook, and a person's configuration of git only where git is around", () => {
+    const ofHook = {
+      GIT_DIR: ".git",
+      GIT_INDEX_FILE: "/repository/.git/index",
+      GIT_PREFIX: "",
+      GIT_COMMITTER_DATE: "now"
+    }
+    const configured = { GIT_CONFIG_COUNT: "1", GIT_CONFIG_KEY_0: "a", GIT_CONFIG_VALUE_0: "b", GIT_EDITOR: "vi" }
+    assert.deepStrictEqual(final({ ...ofHook, ...configured, GIT_AUTHOR_NAME: "n" }), { GIT_AUTHOR_NAME: "n" })
+    for (const [name, value] of Object.entries(ofHook)) assert.deepStrictEqual(final({ [name]: value }), {})
+    assert.deepStrictEqual(final(configured), configured)
+    assert.deepStrictEqual(final({ ...configured, GIT_EXEC_PATH: "/usr/lib/git-core" }), {})
+    assert.deepStrictEqual(final(ofHook, { overrides: { GIT_DIR: "asked for" } }), { GIT_DIR: "asked for" })
+  })
+
+  it("holds every variable that the system can hold, but for what a shell keeps of its own children", () => {
     const odd = {
       "a-b": "1",
       "1A": "1",
@@ -265,19 +269,23 @@ describe("the environment of an agent", () => {
       NUL: "a\0b",
       NONE: undefined
     }
-    assert.deepStrictEqual(final({ ...odd, ok_1: "", _X: "1" }), { ok_1: "", _X: "1" })
-    assert.deepStrictEqual(final({}, { overrides: { UID: "0", "a-b": "1" } }), {})
+    const { "": _empty, NONE: _none, NUL: _nul, ...possible } = odd
+    const kept = { ...possible, UID: "0", GID: "0", POSIXLY_CORRECT: "1", ok_1: "" }
+    assert.deepStrictEqual(final({ ...odd, ...kept, PWD: "/", OLDPWD: "/", SHLVL: "1", _: "x" }), kept)
+    assert.deepStrictEqual(final({}, { overrides: { UID: "0", "a-b": "1", SHLVL: "3" } }), {
+      UID: "0",
+      "a-b": "1",
+      SHLVL: "3"
+    })
   })
 
-  it("offers a schema that refuses a name which would be dropped", () => {
-    for (const name of ["A", "_a1"]) {
-      assert.isTrue(isExportable(name))
+  it("offers a schema that refuses what is no name, and knows which names sh can export", () => {
+    for (const name of ["A", "_a1"]) assert.isTrue(isExportable(name))
+    for (const name of ["", "1", "a-b", "A=B", "A\n", "UID", "RANDOM", "_"]) assert.isFalse(isExportable(name))
+    for (const name of ["A", "_a1", "1", "a-b", "a.b", "A\n", "UID", "GID", "POSIXLY_CORRECT"]) {
       assert.isTrue(Schema.is(VariableName)(name))
     }
-    for (const name of ["", "1", "a-b", "A=B", "A\n", "UID", "RANDOM", "_"]) {
-      assert.isFalse(isExportable(name))
-      assert.isFalse(Schema.is(VariableName)(name))
-    }
+    for (const name of ["", "A=B", "A\0"]) assert.isFalse(Schema.is(VariableName)(name))
   })
 })
 

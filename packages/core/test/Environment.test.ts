@@ -169,7 +169,7 @@ describe("secrets", () => {
         )
         const refused = [
           yield* Effect.flip(slipway.deploy(lasting(world, { ...more, prompt: `${secrets.prompt}\0` }))),
-          yield* Effect.flip(slipway.deploy(lasting(world, { ...more, environment: { "A-B": secrets.request } }))),
+          yield* Effect.flip(slipway.deploy(lasting(world, { ...more, environment: { "A=B": secrets.request } }))),
           yield* Effect.flip(slipway.deploy(lasting(world, { ...more, environment: { KEY: `${secrets.request}\0` } })))
         ]
         assert.deepStrictEqual(refused.map(({ reason }) => reason._tag), [

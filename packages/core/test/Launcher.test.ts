@@ -5,10 +5,13 @@ import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import * as Launcher from "../src/Launcher.ts"
+import * as LauncherPrograms from "../src/LauncherPrograms.ts"
+import * as Attributes from "../src/processes/Attributes.ts"
 
 const shells = [["dash"], ["bash", "--posix"]] as const
 
 const notice = "output is elsewhere: $(echo 'no') `no`"
+const programs = LauncherPrograms.find(process.env.PATH)
 const basic = { PATH: process.env.PATH ?? "/usr/bin:/bin" }
 
 interface Setup extends Partial<Launcher.LauncherOptions> {
@@ -39,7 +42,12 @@ const launch = Effect.fnUntraced(function*(
   yield* Effect.promise(async () => {
     await Fs.mkdir(directory, { mode: 0o700 })
     if (setup.cwd === undefined) await Fs.mkdir(cwd)
-    await Fs.writeFile(path, Launcher.render({ environment: basic, umask: 0o022, notice, ...setup, directory, cwd }))
+    const options = { environment: basic, umask: 0o022, notice, programs, ...setup, directory, cwd }
+    await Fs.writeFile(path, Launcher.render(options))
+    const environment = Launcher.environmentText(options)
+    if (environment !== undefined) {
+      await Fs.writeFile(Path.join(directory, Launcher.environmentFile), environment, { mode: 0o600 })
+    }
     await Fs.writeFile(Path.join(directory, Launcher.promptFile), setup.prompt ?? "the prompt", { mode: 0o600 })
     for (const file of setup.files ?? [Launcher.stateFile, Launcher.stdoutFile, Launcher.stderrFile]) {
       await Fs.writeFile(Path.join(directory, file), "", { mode: 0o600 })
@@ -325,34 +333,100 @@ for (const shell of shells) {
         assert.strictEqual(PWD, running.cwd)
       }))
 
-    it.live("variables that shells keep for themselves neither stop the launcher nor run what they hold", () =>
+    it.live("variables that sh can't export arrive byte for byte, beside all others, and none stops the launcher or is run", () =>
       Effect.gen(function*() {
-        const names = [
-          "PPID",
-          "UID",
-          "EUID",
-          "SHELLOPTS",
-          "BASHOPTS",
-          "BASH_VERSINFO",
-          "IFS",
-          "OPTIND",
-          "LINENO",
-          "RANDOM"
-        ]
+        const root = yield* temporary
+        yield* Effect.promise(() => writePrinter(root))
+        const kept = ["PPID", "UID", "EUID", "GID", "SHELLOPTS", "BASHOPTS", "BASH_VERSINFO", "IFS", "OPTIND", "LINENO"]
+        const names = [...kept, "RANDOM", "SECONDS", "POSIXLY_CORRECT", "_"]
+        const environment = {
+          ...basic,
+          ...Object.fromEntries(names.map((name) => [name, "a[$(touch owned)]"])),
+          "spring.profiles.active": "it's",
+          "not-a-name": "a\nb",
+          "BAD;touch owned;": "x",
+          "BASH_FUNC_which%%": "() {  touch owned\n}",
+          "NODE_OPTIONS": "--no-deprecation",
+          PATH: "",
+          LAST: "reached"
+        }
+        const running = yield* launch(shell, { argv: [process.execPath, printer(root)], environment })
+        assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
+        const { env } = yield* Schema.decodeEffect(Printed)(yield* text(running, Launcher.stdoutFile))
+        assert.deepStrictEqual(env, { ...environment, PWD: running.cwd })
+        assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(running.cwd)), [])
+        const file = yield* Effect.promise(() => Fs.stat(Path.join(running.directory, Launcher.environmentFile)))
+        assert.strictEqual(file.mode & 0o777, 0o600)
+      }))
+
+    for (const how of ["exported", "handed over"] as const) {
+      it.live(`the agent starts with the default for every signal, in a session of its own, without a terminal: ${how}`, () =>
+        Effect.gen(function*() {
+          const environment = { ...basic, ...(how === "exported" ? {} : { "a.b": "c" }) }
+          const script = "grep -E '^Sig(Ign|Blk)' /proc/self/status; ps -o sid=,tty= -p $$; echo $$"
+          const running = yield* launch(shell, { argv: ["/bin/sh", "-c", script], environment })
+          assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
+          const [blocked, ignored, session, pid] = (yield* text(running, Launcher.stdoutFile)).trim().split("\n")
+          assert.deepStrictEqual([blocked, ignored], [`SigBlk:\t${"0".repeat(16)}`, `SigIgn:\t${"0".repeat(16)}`])
+          assert.deepStrictEqual(session?.trim().split(/\s+/), [pid, "?"])
+        }))
+    }
+
+    it.live("an agent is started all the same where the programs for that are missing", () =>
+      Effect.gen(function*() {
+        const bare = { ...programs, setsid: undefined, env: undefined }
+        const running = yield* launch(shell, { argv: ["/bin/echo", "ran"], programs: bare })
+        assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
+        const old = yield* launch(shell, { argv: ["/bin/echo", "ran"], programs: { ...programs, env: "/bin/false" } })
+        assert.deepStrictEqual(yield* ended(old), { code: 0, signal: null })
+        assert.strictEqual(yield* text(old, Launcher.stdoutFile), "ran\n")
+      }))
+
+    it.live("a program with an equals sign in its path is run, and no variable is made of it", () =>
+      Effect.gen(function*() {
+        const root = yield* temporary
+        const program = Path.join(root, "a=b")
+        yield* Effect.promise(() => Fs.writeFile(program, "#!/bin/sh\necho \"$0 $#\"\n", { mode: 0o755 }))
+        const running = yield* launch(shell, { argv: [program, "--", "x y"] })
+        assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
+        assert.strictEqual(yield* text(running, Launcher.stdoutFile), `${program} 2\n`)
+      }))
+
+    it.live("limits, nice value, OOM score and CPUs that are carried hold for the agent, and not for the launcher", () =>
+      Effect.gen(function*() {
+        const script =
+          "ulimit -Sn; ulimit -Hn; ulimit -Sc; nice; cat /proc/self/oom_score_adj; taskset -cp $$; echo ready; "
         const running = yield* launch(shell, {
-          argv: ["/bin/sh", "-c", "echo \"$LAST\""],
-          environment: {
-            ...basic,
-            ...Object.fromEntries([...names, "SECONDS", "_"].map((name) => [name, "a[$(touch owned)]"])),
-            "not-a-name": "x",
-            "BAD;touch owned;": "x",
-            PATH: "",
-            LAST: "reached"
+          argv: ["/bin/sh", "-c", `${script} while [ ! -e go ]; do sleep 0.01; done`],
+          carried: {
+            limits: [["nofile", { soft: 200n, hard: 300n }], ["core", { soft: 0n, hard: 0n }]],
+            openFiles: undefined,
+            niceBy: 5,
+            oomScoreAdj: 500,
+            cpus: "0"
           }
         })
+        yield* says(running, "ready")
+        const [soft, hard, core, nice, oom, cpus] = (yield* text(running, Launcher.stdoutFile)).trim().split("\n")
+        assert.deepStrictEqual([soft, hard, core, oom], ["200", "300", "0", "500"])
+        assert.strictEqual(Number(nice), Os.getPriority() + 5)
+        assert.match(cpus ?? "", /: 0$/)
+        const launcher = Attributes.read(running.child.pid ?? 0)
+        assert.notStrictEqual(launcher?.limits.nofile?.hard, 300n)
+        assert.strictEqual(launcher?.nice, Os.getPriority())
+        yield* go(running)
         assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-        assert.strictEqual(yield* text(running, Launcher.stdoutFile), "reached\n")
-        assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(running.cwd)), [])
+      }))
+
+    it.live("what the kernel refuses keeps the agent from being started, and is named", () =>
+      Effect.gen(function*() {
+        const running = yield* launch(shell, {
+          argv: ["/bin/echo", "ran"],
+          carried: { ...Attributes.nothing, oomScoreAdj: 5000 }
+        })
+        assert.deepStrictEqual(yield* ended(running), { code: Launcher.cannotStartCode, signal: null })
+        assert.include(yield* text(running, Launcher.stderrFile), "OOM score")
+        assert.strictEqual(yield* text(running, Launcher.stdoutFile), "")
       }))
 
     it.live("an environment of one megabyte arrives, and a string the system refuses is recorded as a failure", () =>
@@ -449,7 +523,8 @@ for (const shell of shells) {
           cwd: moved,
           directory,
           umask: 0o022,
-          notice
+          notice,
+          programs
         })
         yield* Effect.promise(() => Fs.writeFile(Path.join(root, "launcher"), script))
         const [command, ...args] = shell

@@ -17,13 +17,19 @@ export interface Child {
   readonly ended: Effect.Effect<void>
 }
 
-const start = Effect.fnUntraced(function*(args: ReadonlyArray<string>): Effect.fn.Return<Child, never, Scope.Scope> {
+const start = Effect.fnUntraced(function*(
+  args: ReadonlyArray<string>,
+  through: ReadonlyArray<string> = []
+): Effect.fn.Return<Child, never, Scope.Scope> {
   const lines: Array<string> = []
   const looks = new Set<() => void>()
   let errors = ""
   let ended = false
   const child = yield* Effect.acquireRelease(
-    Effect.sync(() => spawn(process.execPath, ["--conditions=source", ...args], { stdio: ["pipe", "pipe", "pipe"] })),
+    Effect.sync(() => {
+      const [program = process.execPath, ...words] = [...through, process.execPath, "--conditions=source", ...args]
+      return spawn(program, words, { stdio: ["pipe", "pipe", "pipe"] })
+    }),
     (child) =>
       Effect.callback<void>((resume) => {
         if (ended) return resume(Effect.void)
@@ -73,9 +79,9 @@ const start = Effect.fnUntraced(function*(args: ReadonlyArray<string>): Effect.f
   }
 })
 
-/** Runs a module of this directory. */
-export const runModule = (file: string, args: ReadonlyArray<string>) =>
-  start([Path.join(import.meta.dirname, file), ...args])
+/** Runs a module of this directory; `through` is a command that becomes it, such as `nice -n 3`. */
+export const runModule = (file: string, args: ReadonlyArray<string>, through: ReadonlyArray<string> = []) =>
+  start([Path.join(import.meta.dirname, file), ...args], through)
 
 /** Runs a program that is given as text. */
 export const runText = (text: string, args: ReadonlyArray<string>) => start(["-e", text, ...args])

@@ -44,6 +44,9 @@ export const newSession = (options: NewSession): ReadonlyArray<Command> => {
   ]
 }
 
+/** Prints the server's pid. */
+export const pid: ReadonlyArray<Command> = [["display-message", "-p", "#{pid}"]]
+
 /** Prints the row of each session. */
 export const sessions: ReadonlyArray<Command> = [
   ["list-sessions", "-f", Anchor.notAnAnchor, "-F", Output.sessionFormat]

@@ -7,13 +7,14 @@
  * is reaped with it.
  *
  * A server that is started by one bears nothing of the caller that happened to come first: no configuration file, `/` as
- * its directory, and PATH, HOME, TERM and LANG alone for its environment.
+ * its directory, PATH, HOME, TERM and LANG alone for its environment, and no descriptor above 2.
  *
  * This is the only module that uses `effect/process`.
  */
 import { Duration, Effect, Exit, type PlatformError, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as Commands from "./Commands.ts"
+import * as Descriptors from "./Descriptors.ts"
 import type { Answer, Question } from "./Operations.ts"
 import { TmuxCommandFailed, type TmuxError, TmuxNotFound, TmuxTimeout, TmuxTooOld } from "./TmuxError.ts"
 import * as TmuxVersion from "./TmuxVersion.ts"
@@ -77,9 +78,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       orElse: () => Effect.fail(new TmuxTimeout({ operation, millis: Duration.toMillis(timeout) }))
     })
 
-  const run = (operation: string, args: ReadonlyArray<string>): Effect.Effect<Answer, TmuxError> =>
+  const run = (operation: string, args: ReadonlyArray<string>, starts = false): Effect.Effect<Answer, TmuxError> =>
     Effect.gen(function*() {
-      const handle = yield* spawn(executable, args, "ignore")
+      const [program, words] = starts && Descriptors.areInherited()
+        ? Descriptors.without(executable, args)
+        : [executable, args]
+      const handle = yield* spawn(program, words, "ignore")
       const [stdout, stderr, exitCode] = yield* Effect.all([
         Stream.mkString(Stream.decodeText(handle.stdout)),
         Stream.mkString(Stream.decodeText(handle.stderr)),
@@ -111,7 +115,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       run(operation, [
         ...common(socket),
         ...Commands.words(starts ? [...Commands.serverOptions, ...commands] : commands)
-      ]),
+      ], starts),
     /** A tmux that reads lines until its scope ends; what it gives is read as it comes. */
     keep: (operation: string, args: ReadonlyArray<string>, stdin: Stream.Stream<Uint8Array>) =>
       Effect.mapError(spawn("/bin/sh", ["-c", alwaysRead, "sh", executable, ...args], stdin), failure(operation)),

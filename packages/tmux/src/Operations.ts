@@ -104,6 +104,9 @@ export const make = (transport: Transport) => (socket: Target.SocketPath): TmuxS
       const stdout = yield* checked("new-session", options.name, Commands.newSession(options), true)
       return yield* read("new-session", Output.parseSession(stdout))
     }),
+    pid: again(
+      Effect.flatMap(checked("pid", "", Commands.pid, false), (stdout) => read("pid", Output.parsePid(stdout)))
+    ),
     sessions: Effect.withSpan(list(Commands.sessions), "TmuxServer.sessions"),
     session: Effect.fn("TmuxServer.session")(function*(target: Target.Target) {
       yield* accept(Arguments.refuseTarget(target))

@@ -15,11 +15,15 @@ export const sessionFormat = "#{session_id}\t#{pid}\t#{pane_pid}\t#{session_name
 
 const integer = (pattern: RegExp) => Schema.String.check(Schema.isPattern(pattern))
 
+const Pid = integer(/^[1-9][0-9]{0,9}$/u).pipe(Schema.decodeTo(ServerPid, SchemaTransformation.numberFromString))
+const decodePid = Schema.decodeUnknownOption(Pid)
+
+/** The pid in the output of a command that prints one. */
+export const parsePid = (text: string): Option.Option<number> => decodePid(text.trim())
+
 const Row = Schema.Struct({
   id: SessionId,
-  serverPid: integer(/^[1-9][0-9]{0,9}$/u).pipe(
-    Schema.decodeTo(ServerPid, SchemaTransformation.numberFromString)
-  ),
+  serverPid: Pid,
   // 0 is what tmux tells of a pane that runs nothing.
   panePid: integer(/^(?:0|[1-9][0-9]{0,9})$/u).pipe(
     Schema.decodeTo(Schema.Int, SchemaTransformation.numberFromString)

@@ -48,6 +48,8 @@ export interface TmuxServer {
   readonly socket: SocketPath
   /** Makes a detached session, and starts the server when there is none. The server then stays when it is empty. */
   readonly newSession: (options: NewSession) => Effect.Effect<Session, TmuxError>
+  /** The server's pid, as its own pid namespace counts; fails with `TmuxNoServer` when there is no server. */
+  readonly pid: Effect.Effect<number, TmuxError>
   /** All sessions; fails with `TmuxNoServer` when there is no server. */
   readonly sessions: Effect.Effect<ReadonlyArray<Session>, TmuxError>
   /** The one session that the target names. */

@@ -147,6 +147,10 @@ export const make = Effect.fnUntraced(function*(hooks: Hooks = {}): Effect.fn.Re
     })
     return {
       socket,
+      pid: Effect.map(
+        Effect.flatMap(SynchronizedRef.get(state), (state) => existing(state, socket)),
+        ({ pid }) => pid
+      ),
       newSession: (options) => newSession(socket, options),
       sessions: Effect.map(environments, (all) => all.map(({ session }) => session)),
       session: (target) => Effect.map(find(target), ({ session }) => session),

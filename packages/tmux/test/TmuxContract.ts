@@ -65,6 +65,21 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
     )
 
     test(
+      "the server's pid is the one that its sessions name, also when it has none; without a server there is none",
+      ({ endServer, script, socket }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          yield* failsWith(server.pid, "TmuxNoServer")
+          const made = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          assert.strictEqual(yield* server.pid, made.serverPid)
+          yield* server.killSession(named("one"))
+          assert.strictEqual(yield* server.pid, made.serverPid)
+          yield* endServer
+          yield* failsWith(server.pid, "TmuxNoServer")
+        })
+    )
+
+    test(
       "values of the environment come back as they were given",
       ({ script, socket }, tmux) =>
         Effect.gen(function*() {

@@ -19,6 +19,8 @@ export type AgentDirectoryRef = Pick<Plan, "directory" | "homeId">
 export interface AgentFiles {
   readonly prompt: string | Uint8Array
   readonly launcher: string
+  /** The agent's variables, where the launcher reads them from a file. */
+  readonly environment?: string | undefined
   /** Where the agent's entry will be; a rebuild of the registry finds it by this once the launcher is gone. */
   readonly workspace?: string | undefined
 }
@@ -59,6 +61,7 @@ export class AgentDirectory extends Context.Service<
         yield* create(Launcher.promptFile, content.prompt)
         // Older than the launcher: one that is empty and younger was cut. The launcher makes that for standard error.
         yield* create(Launcher.stdoutFile, "")
+        if (content.environment !== undefined) yield* create(Launcher.environmentFile, content.environment)
         yield* create(Launcher.launcherFile, content.launcher)
       })
 

@@ -212,6 +212,7 @@ export class MemoryMachine {
         const server = tmux.server(socket)
         return {
           socket,
+          pid: asked("pid", server.pid),
           newSession: (options) => asked("new-session", server.newSession(options)),
           sessions: asked("list-sessions", server.sessions),
           session: (target) => asked("list-sessions", server.session(target)),
