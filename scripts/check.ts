@@ -36,6 +36,7 @@ for (const file of files) {
     ...process.env,
     PATH: path,
     TMPDIR: directory,
+    TMUX_TMPDIR: directory,
     SLIPWAY_HOME: home
   })
   spawnSync("tmux", ["-S", join(home, "tmux.sock"), "kill-server"])

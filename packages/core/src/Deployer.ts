@@ -30,7 +30,6 @@ import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 import { Host } from "./Host.ts"
 import * as Launcher from "./Launcher.ts"
-import * as Placement from "./Placement.ts"
 import { Preparation, type Prepared } from "./Preparation.ts"
 import * as Readiness from "./Readiness.ts"
 import { Registry } from "./Registry.ts"
@@ -102,7 +101,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
   const directory = yield* AgentDirectory
   const session = yield* AgentSession
   const entry = yield* TaskEntry
-  const looking = yield* Effect.context<Files | Home | Host>()
+  const looking = yield* Effect.context<Files | Host>()
 
   const at = <A, R>(step: Step, effect: Effect.Effect<A, Reason, R>, limit = stepLimit) =>
     effect.pipe(
@@ -170,10 +169,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       yield* begin("session")
       yield* at("session", stillOurs(agentId))
       const running = yield* at("session", hold(session, sessionRef(agent), markers, onRelease))
-      yield* at(
-        "session",
-        Effect.provideContext(Placement.confirm(prepared.placement, running.serverPid), looking)
-      )
+      yield* at("session", prepared.placed.confirm(running.serverPid))
 
       yield* begin("readiness")
       const patience = Duration.sum(Duration.millis(agent.readiness.withinMillis), stepLimit)

@@ -4,11 +4,10 @@
  * Agents are children of the tmux server, so whoever deployed first decides their namespaces, limits, nice value, OOM score and
  * CPUs, unless the launcher is told. `place` finds the server (by the record in the home, else by asking tmux), refuses a
  * deployment that would put its agent into other namespaces than the caller's, or that asks for what the kernel does not
- * allow, and answers with what the launcher has to set. It makes nothing, and takes well under a millisecond where
- * the record is true. Where no process can be read as /proc shows it (macOS), nothing is carried.
+ * allow, and answers with what the launcher has to set. It makes nothing but the record, and takes well under a millisecond
+ * where that is true. Where /proc does not show processes (macOS), nothing is carried.
  *
- * `confirm` looks at the server again once the session is there: it may have been started anew meanwhile by a caller
- * with other attributes.
+ * `confirm` compares again once the session is there: a caller with other attributes may have started the server anew.
  */
 import { Tmux, type TmuxError, TmuxNoServer } from "@slipway/tmux"
 import { Effect, Option, Schema } from "effect"
@@ -85,73 +84,119 @@ export class ServerReplaced extends Schema.TaggedError<ServerReplaced>()("Server
 export const PlacementError = Schema.Union([OtherNamespace, ServerNotVisible, AttributeRefused, ProgramMissing])
 export type PlacementError = typeof PlacementError.Type
 
-export interface Placement {
+/** Where an agent will run. */
+export interface Placed {
+  /** What its launcher has to set. */
   readonly carried: Attributes.Carried
-  /** The attributes that the launcher starts with, if they can be known. */
-  readonly base: Attributes.Attributes | undefined
+  /**
+   * Fails when the session's server is another one than the agent was placed on, and has other attributes; keeps the record
+   * of the server true.
+   */
+  readonly confirm: (serverPid: number) => Effect.Effect<void, ServerReplaced>
+}
+
+export interface Placement {
+  /**
+   * Where an agent of this process will run. `openFiles` is the soft limit of open files that this process had before Node
+   * raised it at its start, where that is known.
+   */
+  readonly place: (
+    openFiles: number | undefined,
+    programs: Programs
+  ) => Effect.Effect<Placed, PlacementError | TmuxError>
 }
 
 const Record = Schema.Struct({ socket: Schema.String, server: ProcessIdentity })
 const decodeRecord = Schema.decodeUnknownOption(Schema.fromJsonString(Record))
 const encodeRecord = Schema.encodeEffect(Schema.fromJsonString(Record))
 
-const recordOf = (home: Home["Service"]): string => Path.join(home.directory, "tmux-server.json")
+/** A server with what its children inherit. */
+interface Server {
+  readonly identity: ProcessIdentity
+  readonly attributes: Attributes.Attributes
+}
 
-const recorded = Effect.fnUntraced(function*() {
+/** For as long as the home is open. What this process and a server hand on is read once: neither changes it by itself. */
+export const make: Effect.Effect<Placement, never, Files | Home | Host | Tmux> = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
   const host = yield* Host
-  const found = Option.flatMap(yield* Effect.option(files.readText(recordOf(home))), decodeRecord)
-  if (Option.isNone(found) || found.value.socket !== home.socket) return Option.none()
-  return (yield* host.probe(found.value.server)) === "alive" ? Option.some(found.value.server.pid) : Option.none()
-})
-
-/** The pid that the home's server has in its own pid namespace; none where there is no server. */
-const serverPid = Effect.fnUntraced(function*(): Effect.fn.Return<
-  Option.Option<number>,
-  TmuxError,
-  Files | Home | Host | Tmux
-> {
-  const files = yield* Files
-  const home = yield* Home
-  const socket = yield* Effect.option(files.inspect(home.socket))
-  if (Option.isSome(socket) && socket.value === undefined) return Option.none()
-  const known = yield* recorded()
-  if (Option.isSome(known)) return known
   const tmux = yield* Tmux
-  return yield* tmux.server(home.socket).pid.pipe(
-    Effect.map(Option.some),
-    Effect.catchIf((error) => error instanceof TmuxNoServer, () => Effect.succeedNone)
-  )
-})
-
-/**
- * Where an agent of this process will run. `openFiles` is the soft limit of open files that this process had before Node
- * raised it at its start, where that is known.
- */
-export const place = Effect.fn("Placement.place")(function*(
-  openFiles: number | undefined,
-  programs: Programs
-): Effect.fn.Return<Placement, PlacementError | TmuxError, Files | Home | Host | Tmux> {
-  const home = yield* Home
-  const host = yield* Host
+  const path = Path.join(home.directory, "tmux-server.json")
   const own = yield* host.attributes(host.self.pid)
-  if (Option.isNone(own)) return { carried: Attributes.nothing, base: undefined }
-  const caller = Attributes.withOpenFiles(own.value, openFiles)
-  const pid = yield* serverPid()
-  // A server that this process starts has the attributes of this process.
-  if (Option.isNone(pid)) {
-    return { carried: yield* carried(caller, own.value, host.self.pid, programs), base: own.value }
-  }
-  const server = yield* host.attributes(pid.value)
-  if (Option.isNone(server) || !(yield* host.isTmuxServer(pid.value))) {
-    return yield* new ServerNotVisible({ socket: home.socket, serverPid: pid.value })
-  }
-  const namespaces = Attributes.otherNamespaces(own.value, server.value)
-  if (namespaces.length > 0) {
-    return yield* new OtherNamespace({ socket: home.socket, serverPid: pid.value, namespaces })
-  }
-  return { carried: yield* carried(caller, server.value, pid.value, programs), base: server.value }
+  let last: Server | undefined
+
+  const isAlive = (server: ProcessIdentity) => Effect.map(host.probe(server), (liveness) => liveness === "alive")
+
+  const serverAt = Effect.fnUntraced(function*(pid: number) {
+    const identity = yield* host.identify(pid)
+    const attributes = yield* host.attributes(pid)
+    if (Option.isNone(identity) || Option.isNone(attributes) || !(yield* host.isTmuxServer(pid))) return undefined
+    return { identity: identity.value, attributes: attributes.value }
+  })
+
+  const onRecord = Effect.fnUntraced(function*() {
+    const found = Option.flatMap(yield* Effect.option(files.readText(path)), decodeRecord)
+    if (Option.isNone(found) || found.value.socket !== home.socket) return undefined
+    return (yield* isAlive(found.value.server)) ? yield* serverAt(found.value.server.pid) : undefined
+  })
+
+  /** The home's server; undefined where there is none. */
+  const find = Effect.fnUntraced(function*(): Effect.fn.Return<
+    Server | undefined,
+    OtherNamespace | ServerNotVisible | TmuxError
+  > {
+    const socket = yield* Effect.option(files.inspect(home.socket))
+    if (Option.isSome(socket) && socket.value === undefined) return undefined
+    if (last !== undefined && (yield* isAlive(last.identity))) return last
+    const recorded = yield* onRecord()
+    if (recorded !== undefined) return recorded
+    const pid = yield* tmux.server(home.socket).pid.pipe(
+      Effect.catchIf((error) => error instanceof TmuxNoServer, () => Effect.succeed(undefined))
+    )
+    if (pid === undefined) return undefined
+    return (yield* serverAt(pid)) ?? (yield* new ServerNotVisible({ socket: home.socket, serverPid: pid }))
+  })
+
+  /** A record that can't be written costs the next deployment a question to tmux, and nothing else. */
+  const record = Effect.fnUntraced(function*(server: ProcessIdentity) {
+    const content = yield* encodeRecord({ socket: home.socket, server })
+    const before = yield* Effect.option(files.readText(path))
+    if (Option.isNone(before) || before.value !== content) yield* files.replaceFile(path, content, 0o600)
+  })
+
+  const confirm = (placedOn: Server | undefined, base: Attributes.Attributes) =>
+    Effect.fnUntraced(function*(serverPid: number): Effect.fn.Return<void, ServerReplaced> {
+      if (placedOn?.identity.pid === serverPid && last === placedOn) return
+      const found = yield* serverAt(serverPid)
+      // It has ended meanwhile, with the session: the wait for the agent finds out.
+      if (found === undefined) return
+      if (!Attributes.isSame(base, found.attributes)) return yield* new ServerReplaced({ serverPid })
+      last = found
+      yield* Effect.ignore(record(found.identity))
+    })
+
+  const place = Effect.fn("Placement.place")(function*(
+    openFiles: number | undefined,
+    programs: Programs
+  ): Effect.fn.Return<Placed, PlacementError | TmuxError> {
+    if (Option.isNone(own)) return { carried: Attributes.nothing, confirm: () => Effect.void }
+    const caller = Attributes.withOpenFiles(own.value, openFiles)
+    const server = yield* find()
+    if (server !== undefined) {
+      const namespaces = Attributes.otherNamespaces(own.value, server.attributes)
+      const serverPid = server.identity.pid
+      if (namespaces.length > 0) return yield* new OtherNamespace({ socket: home.socket, serverPid, namespaces })
+    }
+    // A server that this process starts has the attributes of this process.
+    const base = server?.attributes ?? own.value
+    return {
+      carried: yield* carried(caller, base, server?.identity.pid ?? host.self.pid, programs),
+      confirm: confirm(server, base)
+    }
+  })
+
+  return { place }
 })
 
 const carried = Effect.fnUntraced(function*(
@@ -179,25 +224,3 @@ const needs = [
   readonly purpose: string
   readonly isNeeded: (carried: Attributes.Carried) => boolean
 }>
-
-/** Fails when the server is another one than the deployment was placed on; records it where it is not on record. */
-export const confirm = Effect.fn("Placement.confirm")(function*(
-  { base }: Placement,
-  serverPid: number
-): Effect.fn.Return<void, ServerReplaced, Files | Home | Host> {
-  const host = yield* Host
-  const found = yield* host.attributes(serverPid)
-  if (base === undefined || Option.isNone(found)) return
-  if (!Attributes.isSame(base, found.value)) return yield* new ServerReplaced({ serverPid })
-  const known = yield* recorded()
-  if (Option.isSome(known) && known.value === serverPid) return
-  const server = yield* host.identify(serverPid)
-  if (Option.isSome(server)) yield* Effect.ignore(record(server.value))
-})
-
-/** A record that can't be written costs the next deployment a question to tmux, and nothing else. */
-const record = Effect.fnUntraced(function*(server: ProcessIdentity) {
-  const files = yield* Files
-  const home = yield* Home
-  yield* files.replaceFile(recordOf(home), yield* encodeRecord({ socket: home.socket, server }), 0o600)
-})

@@ -53,7 +53,7 @@ export interface Prepared {
   readonly workspace: string
   /** What the agent's directory has for its launcher. */
   readonly launcher: (agent: Agent.Agent) => { readonly launcher: string; readonly environment: string | undefined }
-  readonly placement: Placement.Placement
+  readonly placed: Placement.Placed
   readonly owner: Agent.Agent["owner"]
 }
 
@@ -73,7 +73,8 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const home = yield* Home
   const host = yield* Host
   const registry = yield* Registry
-  const looking = yield* Effect.context<Files | Home | Host | Tmux>()
+  const looking = yield* Effect.context<Files | Home | Tmux>()
+  const placement = yield* Placement.make
   const answered = new Map<string, number>()
 
   const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
@@ -108,7 +109,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       looking
     )
     const programs = LauncherPrograms.find(caller.environment["PATH"])
-    const placement = yield* Effect.provideContext(Placement.place(caller.openFiles, programs), looking)
+    const placed = yield* placement.place(caller.openFiles, programs)
     const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
     const launcher = (agent: Agent.Agent) => {
       const options: Launcher.LauncherOptions = {
@@ -130,13 +131,13 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
         directory: agent.plan.directory,
         umask: caller.umask,
         programs,
-        carried: placement.carried,
+        carried: placed.carried,
         notice:
           `Slipway agent ${agent.id}: its output is in ${agent.plan.directory}; see 'slipway logs ${agent.id} --follow'`
       }
       return { launcher: Launcher.render(options), environment: Launcher.environmentText(options) }
     }
-    return { request, task, cwd, workspace, launcher, placement, owner }
+    return { request, task, cwd, workspace, launcher, placed, owner }
   })
 
   const draft = Effect.fn("Preparation.draft")(function*(
