@@ -13,7 +13,6 @@ const late = new Map([
   ["node:crypto", []],
   ["node:fs/promises", []],
   ["node:readline", []],
-  ["node:sqlite", ["DatabaseSync"]],
   ["node:stream", ["PassThrough"]],
   ["node:zlib", []]
 ])

@@ -2,11 +2,12 @@
 ":" // ; exec /usr/bin/env node -- "$0" "$@"
 // Node looks for its own flags (--env-file) in all of its arguments; behind '--' they are the command's.
 // Stays on syntax that any Node with ES modules can read, so that an old one gets a sentence instead of a SyntaxError.
-const needed = 24
 const found = process.versions.node
+const parts = found.split(".").map(Number)
 
-if (Number(found.split(".")[0]) < needed) {
-  const line = "slipway needs Node " + needed + " or newer; " + process.execPath + " is Node " + found
+// As "engines" in package.json has it: Node 23 never got what node:sqlite has in 22.19.
+if (parts[0] < 24 && !(parts[0] === 22 && parts[1] >= 19)) {
+  const line = "slipway needs Node 24 or newer, or Node 22 from 22.19 on; " + process.execPath + " is Node " + found
   process.stderr.write(line + "\n")
   process.exitCode = 4
 } else {

@@ -70,6 +70,40 @@ describe("the version", () => {
     }))
 })
 
+describe("the Node that runs the command", () => {
+  const needed = /^slipway needs Node 24 or newer, or Node 22 from 22\.19 on; \/[^\n]+ is Node (\d+\.\d+\.\d+)\n$/
+
+  it.live("may be 22.19 or a later 22, or 24 or newer; any other is refused in one line with exit code 4", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const on = Effect.fnUntraced(function*(version: string) {
+        const preload = box.path(`node-${version}.cjs`)
+        const versions = `{ ...process.versions, node: ${JSON.stringify(version)} }`
+        Fs.writeFileSync(preload, `Object.defineProperty(process, "versions", { value: ${versions} })\n`)
+        return yield* run(box, ["--version"], { NODE_OPTIONS: `--require ${preload}` })
+      })
+      for (const version of ["22.19.0", "22.23.3", "24.0.0", "26.12.1"]) {
+        assert.deepStrictEqual(yield* on(version), { code: 0, stdout: "slipway 0.1.0\n", stderr: "" }, version)
+      }
+      for (const version of ["18.20.8", "20.20.2", "22.9.0", "22.18.1", "23.11.1"]) {
+        const { code, stderr, stdout } = yield* on(version)
+        assert.deepStrictEqual([code, stdout, needed.exec(stderr)?.[1]], [4, "", version], stderr)
+      }
+      assert.isFalse(Fs.existsSync(box.home))
+    }))
+
+  it.live("says nothing of its own on standard error", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const running = yield* box.startProgram(process.execPath, ["--", installed(), "reap", "--watch"])
+      yield* until("it reaps", () => running.ended || running.stderr.includes("reaping every"))
+      yield* running.signal("SIGTERM")
+      const { code, stderr } = yield* running.result
+      assert.strictEqual(code, 143, stderr)
+      assert.deepStrictEqual(stderr.split("\n").filter((line) => line !== "" && !line.startsWith("slipway: ")), [])
+    }))
+})
+
 describe("the compiled code", () => {
   it.live("is kept for its user alone, and written no more when two runs have added to it", () =>
     Effect.gen(function*() {

@@ -11,9 +11,10 @@
 import { Context, Duration, Effect, Predicate, type Scope, Semaphore, Stream } from "effect"
 import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
-import { DatabaseSync, type SQLInputValue, type StatementSync } from "node:sqlite"
+import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import { pathToFileURL } from "node:url"
 import { retryLocked } from "./Locked.ts"
+import { sqlite } from "./SqliteModule.ts"
 
 export interface Config<E = never> {
   readonly filename: string
@@ -127,7 +128,10 @@ export const make = Effect.fnUntraced(function*<E = never>(
 ): Effect.fn.Return<SqlClient.SqlClient, E | SqlError.SqlError, Scope.Scope | Reactivity.Reactivity> {
   const location = config.create === false ? existing(config.filename) : config.filename
   const db = yield* Effect.acquireRelease(
-    attempt("open", () => new DatabaseSync(location, { timeout: Duration.toMillis(config.busyTimeout) })),
+    attempt("open", () => {
+      const { DatabaseSync } = sqlite()
+      return new DatabaseSync(location, { timeout: Duration.toMillis(config.busyTimeout) })
+    }),
     (db) => Effect.ignore(attempt("close", () => db.close()))
   )
   if (config.verify !== undefined) yield* config.verify
