@@ -1,17 +1,24 @@
 /**
- * Installs the packed packages into an empty project, as a stranger would: the types of the library must hold under
- * NodeNext, the library must load, and the command must tell its version.
+ * Checks the packed packages, and uses them as a stranger would, who has nothing of this project.
+ *
+ * Each package must have its README, the licence and keywords, and satisfy publint and attw. In an empty project the types
+ * of the libraries and the code in their READMEs must hold under `nodenext` and under `bundler`, and the libraries must
+ * load. The command must run when it is installed in a project or globally, and through npx.
  */
 import { execFileSync } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import { publint } from "publint"
+import { formatMessage } from "publint/utils"
 
 const root = join(import.meta.dirname, "..")
 const names = ["tmux", "core", "cli"]
+const libraries = ["tmux", "core"]
 
-const run = (cwd: string, command: string, ...args: ReadonlyArray<string>): string =>
-  execFileSync(command, args, { cwd, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], timeout: 120_000 })
+const runWith = (env: NodeJS.ProcessEnv) => (cwd: string, command: string, ...args: ReadonlyArray<string>): string =>
+  execFileSync(command, args, { cwd, env, encoding: "utf8", stdio: ["ignore", "pipe", "inherit"], timeout: 180_000 })
+const run = runWith(process.env)
 
 const check = (holds: boolean, message: string): void => {
   if (!holds) throw new Error(message)
@@ -19,78 +26,68 @@ const check = (holds: boolean, message: string): void => {
 
 type Manifest = {
   readonly version: string
+  readonly engines: { readonly node: string }
+  readonly keywords?: ReadonlyArray<string>
   readonly dependencies?: Record<string, string>
   readonly devDependencies: Record<string, string>
 }
 const manifest = (path: string): Manifest => JSON.parse(readFileSync(join(root, path, "package.json"), "utf8"))
 
-const directory = mkdtempSync(join(tmpdir(), "slipway-packages-"))
-try {
-  const { version } = manifest(".")
-  const pinned = manifest(".").devDependencies
-  for (const name of names) {
-    const own = manifest(`packages/${name}`)
-    check(own.version === version, `packages/${name} is at ${own.version} and the project at ${version}`)
-    for (const [dependency, range] of Object.entries(own.dependencies ?? {})) {
-      if (!dependency.startsWith("@slipway/")) continue
-      check(range === version, `packages/${name} depends on ${dependency} ${range}; it must be exactly ${version}`)
-    }
-  }
+const { devDependencies: pinned, engines, version } = manifest(".")
 
-  run(
-    root,
-    "npm",
-    "pack",
-    "--silent",
-    "--pack-destination",
-    directory,
-    ...names.map((name) => `--workspace=packages/${name}`)
+const checkManifest = (name: string): void => {
+  const own = manifest(`packages/${name}`)
+  check(own.version === version, `packages/${name} is at ${own.version} and the project at ${version}`)
+  check(own.engines.node === engines.node, `packages/${name} asks for Node ${own.engines.node}, not ${engines.node}`)
+  check((own.keywords ?? []).length > 0, `packages/${name} has no keywords`)
+  for (const [dependency, range] of Object.entries(own.dependencies ?? {})) {
+    if (!dependency.startsWith("@slipway/")) continue
+    check(range === version, `packages/${name} depends on ${dependency} ${range}; it must be exactly ${version}`)
+  }
+}
+
+const checkTarball = async (name: string, tarball: string): Promise<void> => {
+  check(existsSync(tarball), `npm pack made no ${tarball}`)
+  const listed = run(root, "tar", "-tzf", tarball)
+  const wanted = name === "cli" ? ["bin/slipway.mjs", "dist/bin.mjs"] : ["dist/index.js", "dist/index.d.ts"]
+  for (const file of ["README.md", "LICENSE", ...wanted]) {
+    check(listed.includes(`package/${file}\n`), `@slipway/${name} is packed without ${file}`)
+  }
+  check(!/\/test\/|tsbuildinfo/.test(listed), `@slipway/${name} is packed with tests or build state:\n${listed}`)
+  const licence = run(root, "tar", "-xzOf", tarball, "package/LICENSE")
+  check(
+    licence === readFileSync(join(root, "LICENSE"), "utf8"),
+    `@slipway/${name} has another LICENSE than the project`
   )
-  const tarballs = Object.fromEntries(names.map((name) => [name, `file:./slipway-${name}-${version}.tgz`]))
-  for (const name of names) {
-    const tarball = join(directory, `slipway-${name}-${version}.tgz`)
-    check(existsSync(tarball), `npm pack made no ${tarball}`)
-    const listed = run(root, "tar", "-tzf", tarball)
-    const wanted = name === "cli" ? ["bin/slipway.mjs", "dist/bin.mjs"] : ["dist/index.js", "dist/index.d.ts"]
-    for (const file of wanted) check(listed.includes(`package/${file}\n`), `@slipway/${name} is packed without ${file}`)
-    check(!/\/test\/|tsbuildinfo/.test(listed), `@slipway/${name} is packed with tests or build state:\n${listed}`)
-  }
 
-  const project = join(directory, "project")
+  const packed = new Uint8Array(readFileSync(tarball)).buffer
+  const { messages, pkg } = await publint({ strict: true, pack: { tarball: packed } })
+  // The command starts in sh, which hands on to Node what Node would take for its own: publint only knows Node's line.
+  const told = messages.filter(({ code }) => !(name === "cli" && code === "BIN_FILE_NOT_EXECUTABLE"))
+  check(
+    told.length === 0,
+    `publint on @slipway/${name}:\n${told.map((message) => formatMessage(message, pkg)).join("\n")}`
+  )
+  if (libraries.includes(name)) run(root, "attw", "--profile", "esm-only", tarball)
+}
+
+/** The blocks of TypeScript in a package's README. */
+const snippets = (name: string): ReadonlyArray<string> =>
+  readFileSync(join(root, "packages", name, "README.md"), "utf8").split("```").filter((block) =>
+    block.startsWith("ts\n")
+  )
+    .map((block) => block.slice("ts\n".length))
+
+/** Both libraries in a project of their user: types, code of the READMEs, loading, and the command beside them. */
+const useLibraries = (project: string, tarballs: Record<string, string>): void => {
   mkdirSync(project)
-  for (const file of readdirSync(directory)) {
-    if (file.endsWith(".tgz")) run(directory, "mv", file, project)
+  const dependencies = {
+    ...tarballs,
+    "@effect/platform-node": pinned["@effect/platform-node"],
+    "@types/node": pinned["@types/node"],
+    effect: pinned["effect"]
   }
-  writeFileSync(
-    join(project, "package.json"),
-    JSON.stringify({
-      private: true,
-      type: "module",
-      dependencies: {
-        "@slipway/tmux": tarballs["tmux"],
-        "@slipway/core": tarballs["core"],
-        "@slipway/cli": tarballs["cli"],
-        "@effect/platform-node": pinned["@effect/platform-node"],
-        "@types/node": pinned["@types/node"],
-        effect: pinned["effect"]
-      }
-    })
-  )
-  writeFileSync(
-    join(project, "tsconfig.json"),
-    JSON.stringify({
-      compilerOptions: {
-        strict: true,
-        exactOptionalPropertyTypes: true,
-        module: "nodenext",
-        target: "es2024",
-        types: ["node"],
-        skipLibCheck: true,
-        noEmit: true
-      },
-      files: ["use.ts"]
-    })
-  )
+  writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module", dependencies }))
   writeFileSync(
     join(project, "use.ts"),
     `import * as Core from "@slipway/core"
@@ -102,13 +99,75 @@ const typed: [IsAny<typeof Core>, IsAny<typeof Tmux>] = [false, false]
 console.log(typed.length, Object.keys(Core).length > 0, Object.keys(Tmux).length > 0)
 `
   )
+  const files = ["use.ts"]
+  for (const name of libraries) {
+    const code = snippets(name)
+    check(code.length > 0, `packages/${name}/README.md shows no code`)
+    for (const [index, text] of code.entries()) {
+      files.push(`readme-${name}-${index}.ts`)
+      writeFileSync(join(project, `readme-${name}-${index}.ts`), text)
+    }
+  }
   run(project, "npm", "install", "--silent", "--prefer-offline", "--no-audit", "--no-fund", "--no-package-lock")
-  run(project, "tsc", "-p", "tsconfig.json")
+  for (const [module, moduleResolution] of [["nodenext", "nodenext"], ["preserve", "bundler"]]) {
+    const compilerOptions = {
+      strict: true,
+      exactOptionalPropertyTypes: true,
+      module,
+      moduleResolution,
+      target: "es2024",
+      types: ["node"],
+      skipLibCheck: true,
+      noEmit: true
+    }
+    writeFileSync(join(project, `${moduleResolution}.json`), JSON.stringify({ compilerOptions, files }))
+    run(project, "tsc", "-p", `${moduleResolution}.json`)
+  }
   const loaded = run(project, "node", "use.ts").trim()
   check(loaded === "2 true true", `the packed libraries load without exports: ${loaded}`)
-  const told = run(project, join("node_modules", ".bin", "slipway"), "--version").trim()
-  check(told.includes(version), `the packed command tells "${told}" as its version, not ${version}`)
-  console.log(`check-packages: ${names.length} packages install, type check and run (${told})`)
+  checkCommand("in a project", run(project, join("node_modules", ".bin", "slipway"), "--version"))
+}
+
+const checkCommand = (where: string, told: string): void =>
+  check(told === `slipway ${version}\n`, `the command ${where} says "${told}" and not "slipway ${version}"`)
+
+/** The command alone, with an npm and a home of its own, so that nothing of this machine can stand in for the tarball. */
+const useCommand = (directory: string, tarball: string): void => {
+  const prefix = join(directory, "prefix")
+  const elsewhere = join(directory, "elsewhere")
+  mkdirSync(elsewhere)
+  const alone = runWith({
+    ...process.env,
+    HOME: elsewhere,
+    SLIPWAY_HOME: join(directory, "home"),
+    npm_config_cache: join(directory, "cache"),
+    npm_config_prefix: prefix
+  })
+  alone(elsewhere, "npm", "install", "--global", "--silent", "--no-audit", "--no-fund", tarball)
+  const command = join(prefix, "bin", "slipway")
+  checkCommand("installed globally", alone(elsewhere, command, "--version"))
+  const agents = JSON.parse(alone(elsewhere, command, "ps", "--json"))
+  check(Array.isArray(agents.agents), "the command installed globally can't list agents")
+  alone(elsewhere, "npm", "uninstall", "--global", "--silent", "@slipway/cli")
+
+  checkCommand("through npx", alone(elsewhere, "npx", "--yes", "--package", tarball, "--", "slipway", "--version"))
+  const found = alone(elsewhere, "npx", "--yes", "--package", tarball, "--", "sh", "-c", "command -v slipway")
+  check(found.startsWith(join(directory, "cache")), `npx runs ${found}, which is not of the tarball`)
+}
+
+const directory = mkdtempSync(join(tmpdir(), "slipway-packages-"))
+try {
+  for (const name of names) checkManifest(name)
+  const workspaces = names.map((name) => `--workspace=packages/${name}`)
+  run(root, "npm", "pack", "--silent", "--pack-destination", directory, ...workspaces)
+  const tarball = (name: string): string => join(directory, `slipway-${name}-${version}.tgz`)
+  for (const name of names) await checkTarball(name, tarball(name))
+  const project = join(directory, "project")
+  useLibraries(project, Object.fromEntries(names.map((name) => [`@slipway/${name}`, `file:${tarball(name)}`])))
+  useCommand(directory, tarball("cli"))
+  console.log(
+    `check-packages: ${names.length} packages of ${version} pass publint and attw, install, type check and run, globally and through npx`
+  )
 } finally {
   rmSync(directory, { recursive: true, force: true })
 }
