@@ -3,21 +3,13 @@
  * caller was started under stays taken, a pipe stays open.
  *
  * Node closes what it opened itself when it starts a process, and at its own start it marks the first inherited
- * descriptors, but not all. So where one above 2 would be inherited, the program is started through a Node that closes them
- * all and then becomes the program: 25 to 40 ms, once for each server, and nothing elsewhere. Linux alone shows which they are.
+ * descriptors, but not all; a channel to a parent that forked it is one of them. So where a process would inherit one above 2, it
+ * is started through a program that closes these and then becomes it: sh, whose redirections reach up to 9, and Node for
+ * others, which takes 25 to 40 ms. Linux alone shows which they are.
  */
 import * as Fs from "node:fs"
 
 const closeOnExec = 0o2000000
-
-/** Whether a process that is started now would inherit a descriptor above 2. */
-export const areInherited = (): boolean => {
-  try {
-    return Fs.readdirSync("/proc/self/fdinfo").some((name) => Number(name) > 2 && isInherited(name))
-  } catch {
-    return false
-  }
-}
 
 const isInherited = (name: string): boolean => {
   try {
@@ -29,27 +21,46 @@ const isInherited = (name: string): boolean => {
   }
 }
 
-// What it opened itself is closed by becoming the program; a descriptor that is no more can't be closed.
-const closeAll = `const fs = require("node:fs")
-for (const name of fs.readdirSync("/proc/self/fd")) {
-  if (Number(name) < 3) continue
+/** The descriptors above 2 that a process that is started now would inherit. */
+export const inherited = (): ReadonlyArray<number> => {
   try {
-    const flags = /^flags:\\s*([0-7]+)$/m.exec(fs.readFileSync("/proc/self/fdinfo/" + name, "utf8"))[1]
-    if ((parseInt(flags, 8) & ${closeOnExec}) === 0) fs.closeSync(Number(name))
-  } catch {}
+    return Fs.readdirSync("/proc/self/fdinfo").filter((name) => Number(name) > 2 && isInherited(name)).map(Number)
+  } catch {
+    return []
+  }
 }
-const [, program, ...args] = process.argv
+
+/** The highest descriptor that every sh can redirect. */
+const highestOfShell = 9
+
+// A descriptor that is no more can't be closed. `execve` does not look programs up.
+const byNode = `const fs = require("node:fs")
+const [, descriptors, program, ...args] = process.argv
+for (const descriptor of descriptors.split(",")) {
+  try { fs.closeSync(Number(descriptor)) } catch {}
+}
 const { delimiter, join } = require("node:path")
 const isProgram = (path) => { try { fs.accessSync(path, fs.constants.X_OK); return true } catch { return false } }
-const candidates = program.includes("/")
-  ? [program]
-  : (process.env.PATH ?? "").split(delimiter).map((directory) => join(directory || ".", program))
-const path = candidates.find(isProgram)
+const path = program.includes("/")
+  ? program
+  : (process.env.PATH ?? "").split(delimiter).map((directory) => join(directory || ".", program)).find(isProgram)
 if (path === undefined) { process.stderr.write(program + ": not found\\n"); process.exit(127) }
 process.execve(path, [program, ...args], process.env)`
 
-/** The command line that runs a program with descriptors 0 to 2 alone. */
-export const without = (program: string, args: ReadonlyArray<string>): readonly [string, ReadonlyArray<string>] => [
-  process.execPath,
-  ["--no-warnings", "-e", closeAll, program, ...args]
-]
+/** The command line that runs a program without these descriptors. */
+export const without = (
+  descriptors: ReadonlyArray<number>,
+  program: string,
+  args: ReadonlyArray<string>
+): readonly [program: string, args: ReadonlyArray<string>] => {
+  if (descriptors.length === 0) return [program, args]
+  return descriptors.every((descriptor) => descriptor <= highestOfShell)
+    ? ["/bin/sh", [
+      "-c",
+      `exec ${descriptors.map((descriptor) => `${descriptor}>&-`).join(" ")}; exec "$@"`,
+      "sh",
+      program,
+      ...args
+    ]]
+    : [process.execPath, ["--no-warnings", "-e", byNode, descriptors.join(","), program, ...args]]
+}

@@ -80,9 +80,7 @@ export const make = Effect.fnUntraced(function*(options: Options) {
 
   const run = (operation: string, args: ReadonlyArray<string>, starts = false): Effect.Effect<Answer, TmuxError> =>
     Effect.gen(function*() {
-      const [program, words] = starts && Descriptors.areInherited()
-        ? Descriptors.without(executable, args)
-        : [executable, args]
+      const [program, words] = Descriptors.without(starts ? Descriptors.inherited() : [], executable, args)
       const handle = yield* spawn(program, words, "ignore")
       const [stdout, stderr, exitCode] = yield* Effect.all([
         Stream.mkString(Stream.decodeText(handle.stdout)),
