@@ -55,6 +55,8 @@ export interface ResolvedCommand {
   readonly argv: readonly [string, ...Array<string>]
   /** Variables that this agent needs to run unattended; the caller's explicit ones come after them. */
   readonly environment: Readonly<Record<string, string>>
+  /** Variables that suit a run that nobody watches; a value of the caller goes before, also one that is inherited. */
+  readonly defaults: Readonly<Record<string, string>>
   /** What is on standard output: plain text, or one JSON value per line. */
   readonly output: "text" | "stream-json"
   /**
@@ -67,7 +69,7 @@ export interface ResolvedCommand {
 /** The command line of an agent, with the prompt expected on standard input. */
 export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }): ResolvedCommand => {
   if (spec.kind === "command") {
-    return { kind: spec.kind, argv: spec.argv, environment: {}, output: "text", firstOutput: "unknown" }
+    return { kind: spec.kind, argv: spec.argv, environment: {}, defaults: {}, output: "text", firstOutput: "unknown" }
   }
   const extra = spec.args ?? []
   const model = (flag: string) => spec.model === undefined ? [] : [flag, spec.model]
@@ -88,6 +90,8 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
         ],
         // As root it refuses to skip permissions unless it is told that it runs in a sandbox.
         environment: options.isRoot ? { IS_SANDBOX: "1" } : {},
+        // Otherwise it stays after its final result for as long as a command that it started in the background runs.
+        defaults: { CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1" },
         output: "stream-json",
         firstOutput: "started"
       }
@@ -107,6 +111,7 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
           "-"
         ],
         environment: {},
+        defaults: {},
         output: "stream-json",
         firstOutput: "started"
       }
@@ -128,6 +133,7 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
         ],
         // Otherwise a parent process stays, which ignores the signals that should end the agent.
         environment: { GEMINI_CLI_NO_RELAUNCH: "true" },
+        defaults: {},
         output: "stream-json",
         firstOutput: "started"
       }
@@ -136,6 +142,7 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
         kind: spec.kind,
         argv: ["opencode", "run", "--format", "json", "--auto", ...model("-m"), ...extra],
         environment: {},
+        defaults: {},
         output: "stream-json",
         firstOutput: "answered"
       }

@@ -160,14 +160,15 @@ export const deniedVariables = (
   overwritten.some(([marker, pattern]) => caller[marker] !== undefined && pattern.test(name))
 
 /**
- * The whole environment of an agent. Later ones win: what is inherited, what the agent's command needs, what was asked
- * for by name (which no deny list touches), and the markers of Slipway.
+ * The whole environment of an agent. Later ones win: what suits the agent's command where the caller says nothing, what is
+ * inherited, what the command needs, what was asked for by name (which no deny list touches), and the markers of Slipway.
  */
 export const environmentFor = (options: {
   readonly caller: Readonly<Record<string, string | undefined>>
   readonly overrides: Environment
   readonly markers: Environment
   readonly command: Environment
+  readonly defaults?: Environment | undefined
 }): Environment => {
   // A copy, since each look at a variable of the process itself is a call of getenv.
   const caller = { ...options.caller }
@@ -175,6 +176,7 @@ export const environmentFor = (options: {
   const result = new Map<string, string>()
   for (
     const [name, value] of [
+      ...Object.entries(options.defaults ?? {}),
       ...inherited,
       ...Object.entries(options.command),
       ...Object.entries(options.overrides),

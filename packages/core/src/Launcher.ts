@@ -228,8 +228,9 @@ export interface ExitRecord {
   readonly signal: string | null
 }
 
-// By name, since numbers differ between systems. Signals that end no agent are left out: some agents exit with an HTTP
-// status cut to a byte, and 401 becomes 145, which would be SIGCHLD on Linux.
+// By name, since numbers differ between systems. Some agents exit with an HTTP status cut to a byte, so signals are left out
+// that end no program (401 becomes 145, which would be SIGCHLD on Linux), and those that hardly ever do and that have the byte
+// of a common status: STKFLT (400), IO (413), and real-time signals (422, 429).
 const terminating = [
   "SIGHUP",
   "SIGINT",
@@ -245,7 +246,13 @@ const terminating = [
   "SIGUSR2",
   "SIGPIPE",
   "SIGALRM",
-  "SIGTERM"
+  "SIGTERM",
+  "SIGXCPU",
+  "SIGXFSZ",
+  "SIGVTALRM",
+  "SIGPROF",
+  "SIGPWR",
+  "SIGSYS"
 ] as const satisfies ReadonlyArray<NodeJS.Signals>
 
 /** The exit record among the names of the files in an agent's directory. */

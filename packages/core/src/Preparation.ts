@@ -118,6 +118,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
           caller: caller.environment,
           overrides,
           command: command.environment,
+          defaults: command.defaults,
           markers: {
             SLIPWAY_AGENT_ID: agent.id,
             SLIPWAY_TASK_ID: task.id,

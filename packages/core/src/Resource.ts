@@ -86,8 +86,9 @@ const retryDelay = Duration.millis(100)
 
 /**
  * Runs a release as every caller must: caught on its own, limited in time, tried once more after a failure that may pass,
- * logged at INFO when nothing is left and at ERROR otherwise. Never fails; takes at most `resource.limit`, because a
- * release that does not answer an interrupt goes on in the background and is reported as failed.
+ * logged: at DEBUG when all went well, at INFO when it needed a KILL or left alone what is not ours, at ERROR when something is
+ * left. Never fails; takes at most `resource.limit`, because a release that does not answer an interrupt goes on in the
+ * background and is reported as failed.
  */
 export const release = Effect.fnUntraced(function*<Ref>(
   resource: Releasable<Ref>,
@@ -116,13 +117,17 @@ export const release = Effect.fnUntraced(function*<Ref>(
     millis: Duration.toMillis(elapsed)
   }
   if (!record.made && outcome._tag === "AlreadyGone") return record
-  yield* isClean(outcome)
-    ? Effect.logInfo(`${outcome._tag === "Kept" ? "left alone" : "released"} ${record.resource}`).pipe(
-      Effect.annotateLogs(logFields(record))
-    )
-    : Effect.logError(`could not release ${record.resource}`).pipe(Effect.annotateLogs(logFields(record)))
+  yield* logOf(record).pipe(Effect.annotateLogs(logFields(record)))
   return record
 })
+
+const logOf = (record: ReleaseRecord): Effect.Effect<void> => {
+  const { outcome, resource } = record
+  if (!isClean(outcome)) return Effect.logError(`could not release ${resource}`)
+  if (outcome._tag === "Kept") return Effect.logInfo(`left alone ${resource}`)
+  const line = `released ${resource}`
+  return killedBy(outcome) > 0 ? Effect.logInfo(line) : Effect.logDebug(line)
+}
 
 const logFields = (record: ReleaseRecord) => ({
   resource: record.resource,

@@ -68,6 +68,7 @@ describe("resolve", () => {
       kind: "command",
       argv: spec.argv,
       environment: {},
+      defaults: {},
       output: "text",
       firstOutput: "unknown"
     })
@@ -150,6 +151,20 @@ describe("findExecutable", () => {
 })
 
 describe("the environment of an agent", () => {
+  it("keeps claude from staying for what it started in the background, unless the caller says otherwise", () => {
+    const name = "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS"
+    const { defaults, environment } = resolve({ kind: "claude" }, { isRoot: false })
+    const value = (caller: Record<string, string>, overrides: Record<string, string>) =>
+      environmentFor({ caller, overrides, command: environment, defaults, markers: {} })[name]
+    assert.strictEqual(value({}, {}), "1")
+    assert.strictEqual(value({ [name]: "0" }, {}), "0")
+    assert.strictEqual(value({}, { [name]: "" }), "")
+    assert.strictEqual(value({ [name]: "0" }, { [name]: "2" }), "2")
+    for (const kind of known) {
+      if (kind !== "claude") assert.notProperty(resolve({ kind }, { isRoot: false }).defaults, name)
+    }
+  })
+
   const final = (
     caller: Record<string, string | undefined>,
     rest: Partial<Parameters<typeof environmentFor>[0]> = {}

@@ -238,6 +238,15 @@ for (const shell of shells) {
         }))
     }
 
+    for (const signal of ["SIGXCPU", "SIGXFSZ", "SIGSYS", "SIGVTALRM", "SIGPROF", "SIGBUS", "SIGTRAP"] as const) {
+      it.live(`an agent that ${signal} ended says so`, () =>
+        Effect.gen(function*() {
+          const end = `ulimit -c 0; kill -s ${signal.slice(3)} $$; exec sleep 1000`
+          const running = yield* launch(shell, { argv: ["/bin/sh", "-c", end] })
+          assert.deepStrictEqual(yield* ended(running), { code: 128 + Os.constants.signals[signal], signal })
+        }))
+    }
+
     it.live("an agent that outlives HUP keeps running, and is recorded only once it has ended", () =>
       Effect.gen(function*() {
         const running = yield* launch(shell, { argv: untilGo("trap 'echo heard' HUP", 3) })
@@ -550,6 +559,13 @@ describe("parseExitRecord", () => {
     assert.deepStrictEqual(signal(137), Option.some("SIGKILL"))
     assert.deepStrictEqual(signal(143), Option.some("SIGTERM"))
     for (const code of [0, 1, 127, 128, 145, 244, 255]) assert.deepStrictEqual(signal(code), Option.some(null))
+  })
+
+  it("takes no HTTP status that a model's service answers with, cut to a byte, for a signal", () => {
+    for (const status of [400, 401, 402, 403, 404, 405, 413, 422, 424, 429, 500, 501, 502, 503, 504, 529]) {
+      const found = Option.map(Launcher.parseExitRecord([`exit.${status % 256}`]), ({ signal }) => signal)
+      assert.deepStrictEqual(found, Option.some(null), String(status))
+    }
   })
 
   it("takes no other name for a record", () => {

@@ -175,7 +175,7 @@ describe("release", () => {
       }
     }).pipe(Effect.provide(Logger.layer([]))))
 
-  it.live("what is left is logged as an error with its reason, all else as information", () =>
+  it.live("what is left is logged as an error with its reason, what went well is for those who debug", () =>
     Effect.gen(function*() {
       const lines: Array<readonly [level: string, message: unknown, annotations: Readonly<Record<string, unknown>>]> =
         []
@@ -184,16 +184,24 @@ describe("release", () => {
         lines.push([logLevel, message, annotations])
       })
       for (
-        const outcome of [Resource.Released, Resource.AlreadyGone, Resource.kept("another's"), Resource.failed("stuck")]
+        const outcome of [
+          Resource.Released,
+          Resource.AlreadyGone,
+          Resource.kept("another's"),
+          Resource.failed("stuck"),
+          Resource.withKilled(Resource.Released, 2)
+        ]
       ) {
         yield* Resource.release(
           resource("A", [], { release: Effect.succeed(outcome), limit: Duration.seconds(1) }),
           "a"
         ).pipe(
-          Effect.provide(Logger.layer([logger]))
+          Effect.provide(Logger.layer([logger])),
+          Effect.provideService(References.MinimumLogLevel, "Debug")
         )
       }
-      assert.deepStrictEqual(lines.map(([level]) => level), ["Info", "Info", "Info", "Error"])
+      assert.deepStrictEqual(lines.map(([level]) => level), ["Debug", "Debug", "Info", "Error", "Info"])
+      assert.deepInclude(lines[4]?.[2], { outcome: "Released", killed: 2 })
       assert.deepInclude(lines[3]?.[2], {
         resource: "tmux_session",
         reference: "a",
@@ -205,7 +213,8 @@ describe("release", () => {
         "released tmux_session",
         "released tmux_session",
         "left alone tmux_session",
-        "could not release tmux_session"
+        "could not release tmux_session",
+        "released tmux_session"
       ])
     }))
 })

@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import { CleanupReport, type Observer } from "@slipway/core"
-import { Cause, Deferred, Duration, Effect, Exit, Fiber } from "effect"
+import { Cause, Deferred, Duration, Effect, Exit, Fiber, References } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import type { AgentId } from "../src/Agent.ts"
@@ -261,7 +261,8 @@ describe("each release is on its own", () => {
           processes: (service) => ProcessTree.of({ ...service, terminate: () => Effect.never })
         })
         const [took, error] = yield* Effect.timed(Effect.flip(slipway.deploy(lasting(world)))).pipe(
-          Effect.provide(log.layer)
+          Effect.provide(log.layer),
+          Effect.provideService(References.MinimumLogLevel, "Debug")
         )
         assert.isAtLeast(Duration.toMillis(took), 4000)
         assert.isBelow(Duration.toMillis(took), 10_000)
@@ -280,7 +281,7 @@ describe("each release is on its own", () => {
         const logged = (wanted: string) =>
           log.lines.filter(({ level }) => level === wanted).map(({ resource }) => resource)
         assert.deepStrictEqual(logged("Error"), ["tmux_session", "prompt_file"])
-        assert.deepStrictEqual(logged("Info"), ["task_registry", "global_registry"])
+        assert.deepStrictEqual(logged("Debug"), ["task_registry", "global_registry"])
         assert.deepStrictEqual(
           World.rows(world).map(({ holdsSlot, status }) => ({ holdsSlot, status })),
           [{ holdsSlot: true, status: "ending" }],
@@ -364,16 +365,18 @@ describe("each release is on its own", () => {
   )
 
   guarantee(
-    "what was released is logged at INFO, and nothing at ERROR when all went well",
+    "what was released is logged at DEBUG, and nothing above that when all went well",
     (world) =>
       Effect.gen(function*() {
         const log = capture()
         const slipway = yield* openAround(world, { registry: failingCommit })
-        yield* Effect.flip(slipway.deploy(lasting(world))).pipe(Effect.provide(log.layer))
-        assert.deepStrictEqual(log.lines.filter(({ level }) => level === "Info").map(({ resource }) => resource), [
-          ...kinds
+        yield* Effect.flip(slipway.deploy(lasting(world))).pipe(
+          Effect.provide(log.layer),
+          Effect.provideService(References.MinimumLogLevel, "Debug")
+        )
+        assert.deepStrictEqual(log.lines.map(({ level, resource }) => [level, resource]), [
+          ...kinds.map((kind) => ["Debug", kind])
         ])
-        assert.deepStrictEqual(log.lines.filter(({ level }) => level !== "Info"), [])
       })
   )
 })
