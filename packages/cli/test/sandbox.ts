@@ -36,7 +36,37 @@ export const useSandbox = () => {
     bin ??= await build(directory)
   })
   afterAll(() => Fs.rmSync(directory, { recursive: true, force: true }))
-  return Effect.acquireRelease(Effect.sync(() => new Sandbox(bin ?? "")), (sandbox) => sandbox.close)
+  const make = (user?: OrdinaryUser) =>
+    Effect.acquireRelease(Effect.sync(() => new Sandbox(bin ?? "", user)), (sandbox) => sandbox.close)
+  return Object.assign(make(), {
+    /** One that belongs to an ordinary user, who runs everything in it; this user, unless that is root. */
+    ordinary: Effect.suspend(() => make(process.getuid?.() === 0 ? ordinaryUser(directory) : undefined))
+  })
+}
+
+/** A user of no name and no rights, and the Node that this user runs. */
+export interface OrdinaryUser {
+  readonly id: number
+  readonly node: string
+}
+
+const asUser = (id: number): ReadonlyArray<string> => [
+  "setpriv",
+  `--reuid=${id}`,
+  `--regid=${id}`,
+  "--clear-groups",
+  "--"
+]
+
+// What this user may not reach is copied to where both the bundle and Node can be read.
+const ordinaryUser = (directory: string): OrdinaryUser => {
+  const id = 54321
+  Fs.chmodSync(directory, 0o755)
+  const [program = "", ...args] = asUser(id)
+  if (spawnSync(program, [...args, process.execPath, "--version"]).status === 0) return { id, node: process.execPath }
+  const node = Path.join(directory, "node")
+  if (!Fs.existsSync(node)) Fs.copyFileSync(process.execPath, node)
+  return { id, node }
 }
 
 const modifiedMillis = (path: string): number => Fs.existsSync(path) ? Fs.statSync(path).mtimeMs : 0
@@ -124,14 +154,17 @@ export class Sandbox {
   readonly home: string
   readonly environment: Readonly<Record<string, string | undefined>>
   readonly bin: string
+  readonly user: OrdinaryUser | undefined
   readonly #started: Array<Running> = []
 
-  constructor(bin: string) {
+  constructor(bin: string, user?: OrdinaryUser) {
     this.bin = bin
+    this.user = user
     this.directory = Fs.realpathSync(Fs.mkdtempSync(Path.join(tmpdir(), "slipway-cli-")))
     this.project = Path.join(this.directory, "project")
     this.home = Path.join(this.directory, "home")
     Fs.mkdirSync(this.project)
+    if (user !== undefined) { for (const path of [this.directory, this.project]) Fs.chownSync(path, user.id, user.id) }
     const inherited = Object.entries(process.env).filter(([name]) => !/^(SLIPWAY_|TMUX|VITEST|NODE_)/.test(name))
     this.environment = {
       ...Object.fromEntries(inherited),
@@ -144,7 +177,7 @@ export class Sandbox {
   /** Starts `slipway` with these arguments. */
   readonly start = (args: ReadonlyArray<string>, options: Options = {}): Effect.Effect<Running> =>
     // Without the dashes Node takes an `--env-file` behind the program's name for its own.
-    this.startProgram(process.execPath, ["--", this.bin, ...args], options)
+    this.startProgram(this.user?.node ?? process.execPath, ["--", this.bin, ...args], options)
 
   /** Starts a program where and as `slipway` is started. */
   readonly startProgram = (
@@ -153,7 +186,8 @@ export class Sandbox {
     options: Options = {}
   ): Effect.Effect<Running> =>
     Effect.sync(() => {
-      const child = spawn(program, args, {
+      const [first = program, ...rest] = [...(this.user === undefined ? [] : asUser(this.user.id)), program, ...args]
+      const child = spawn(first, rest, {
         cwd: options.cwd ?? this.project,
         env: { ...this.environment, ...options.env },
         stdio: [options.stdin === undefined ? "ignore" : "pipe", "pipe", "pipe"]

@@ -171,12 +171,17 @@ const read = (kind: KnownKind, lines: ReadonlyArray<string>): ReadonlyArray<Told
 /**
  * Judges an agent that has ended, by its exit and the last lines of its standard output, oldest first.
  *
- * Unknown is an exit that nobody saw, and an exit code 0 of a known agent whose output is not the one it was asked for
- * (its own arguments chose another format), so that its final line can't be read.
+ * Unknown is an exit that nobody saw, and an exit code 0 of a known agent whose final line can't be read: its output is not
+ * the one it was asked for (its own arguments chose another format), or the line before the given ones is too long (`isCut`).
  */
 export const verdict = (
   kind: AgentKind,
-  end: { readonly code: number | null; readonly signal: string | null; readonly lastLines: ReadonlyArray<string> }
+  end: {
+    readonly code: number | null
+    readonly signal: string | null
+    readonly lastLines: ReadonlyArray<string>
+    readonly isCut?: boolean | undefined
+  }
 ): Outcome => {
   if (end.signal !== null) return "failure"
   if (end.code === null) return "unknown"
@@ -185,8 +190,28 @@ export const verdict = (
   const told = read(kind, end.lastLines)
   const last = told.findLast((line) => line.verdict !== undefined)?.verdict
   if (last !== undefined) return last
+  if (end.isCut === true) return "unknown"
   return told.length === 0 && end.lastLines.some((line) => line.trim() !== "") ? "unknown" : "failure"
 }
+
+/** Whether this kind tells what each step cost, so that the cost of its run is the sum over all lines. */
+export const sumsCosts = (kind: AgentKind): boolean => kind === "opencode"
+
+/** Whether a line of such a kind may say what a step cost: much faster to say than to decode it. */
+export const mayTellCost = (line: string): boolean => line.includes("step_finish")
+
+/** Whether the last message of these lines may have begun before the first of them: some kinds print a message in parts. */
+export const beginsInMessage = (kind: AgentKind, lines: ReadonlyArray<string>): boolean => {
+  if (kind !== "gemini") return false
+  const told = read(kind, lines)
+  const last = told.findLastIndex(({ message }) => message !== undefined)
+  return last >= 0 && told.slice(0, last + 1).every(({ message }) => message?.isPart === true)
+}
+
+/** The longest message that is kept of a run, in characters: every list of agents carries it. The log has it whole. */
+export const mostMessage = 64 * 1024
+
+const clipped = (text: string): string => text.length <= mostMessage ? text : `${text.slice(0, mostMessage - 1)}…`
 
 /** What the given lines of an agent's standard output, oldest first, tell about its run. */
 export const summary = (kind: AgentKind, lines: ReadonlyArray<string>): Summary => {
@@ -208,6 +233,6 @@ export const summary = (kind: AgentKind, lines: ReadonlyArray<string>): Summary 
   return {
     ...(sessionId === undefined ? {} : { sessionId }),
     ...(costUsd === undefined ? {} : { costUsd }),
-    ...(message === undefined ? {} : { lastMessage: message.text })
+    ...(message === undefined ? {} : { lastMessage: clipped(message.text) })
   }
 }

@@ -10,13 +10,13 @@
  * interrupted between its rounds, and answers `Dead` only after clean looks and a proof for each group. EPERM means
  * alive, a zombie is dead, and what cannot be told is `Unknown`.
  *
- * Not promised: to find a program that both leaves its session and wipes its environment after its parents are gone, or
- * one of another user that descends from nothing of ours. macOS shows no foreign environment, so there the stored
+ * Not promised: to find a program that both leaves its session and wipes or hides its environment after its parents are
+ * gone, or one of another user that descends from nothing of ours. macOS shows no foreign environment, so there the stored
  * identities and what hangs on them is all that is found, and more answers are `Unknown`.
  */
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import type { ProcessIdentity } from "./Host.ts"
-import { members, type Membership, type MembershipOptions, scan } from "./processes/Membership.ts"
+import { members, type Membership, type MembershipOptions, scan, tickSeconds } from "./processes/Membership.ts"
 import * as ProcFs from "./processes/ProcFs.ts"
 import * as PsTable from "./processes/PsTable.ts"
 import type { ProcessStat, System } from "./processes/System.ts"
@@ -42,7 +42,7 @@ export interface Bearer extends ProcessIdentity {
 
 /** One look at the process table, which serves any number of agents. */
 export interface ProcessSnapshot {
-  /** The living members of an agent, and how many processes might be members and do not let themselves be read. */
+  /** The living members of an agent, and the processes that may be members and do not let themselves be read. */
   readonly members: (options: MembershipOptions) => Membership
   /** Whether the look also read all that was born meanwhile; if not, a chain of short-lived processes may be missing. */
   readonly complete: boolean
@@ -96,9 +96,6 @@ export class ProcessTree extends Context.Service<ProcessTree, {
 }
 
 const mostRetries = 10
-
-/** What a start time and a reading of the boot clock may differ by: both count hundredths. */
-const tickSeconds = 0.02
 
 // In another pid namespace the same pid is another process, with another parent or an older one.
 const isBornSo = (system: System, now: ProcessStat, { parent, since }: Birth): boolean =>

@@ -10,10 +10,10 @@ import { Clock, Duration, Effect, Option, Queue, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent, Running } from "./Agent.ts"
 import type { AgentKind } from "./AgentCommand.ts"
-import { summary } from "./AgentOutput.ts"
 import { type FileError, Files } from "./Files.ts"
 import { Host } from "./Host.ts"
 import { type ExitRecord, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
+import * as LogEnd from "./LogEnd.ts"
 
 /** The agent ended, and not with success, before it was up. */
 export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("AgentExitedEarly", {
@@ -89,8 +89,7 @@ const watch = Effect.fnUntraced(
   function*(directory: string, running: Running, readiness: Agent["readiness"], kind: AgentKind) {
     const files = yield* Files
     const host = yield* Host
-    const tail = (name: string) => Effect.orElseSucceed(files.readTail(Path.join(directory, name), tailBytes), () => "")
-    const stderrTail = tail(stderrFile)
+    const stderrTail = Effect.orElseSucceed(files.readTail(Path.join(directory, stderrFile), tailBytes), () => "")
     const exitRecord = Effect.map(files.list(directory), parseExitRecord)
     const changes = yield* files.watch(directory)
     const begin = yield* Clock.monotonicTimeNanos
@@ -102,7 +101,8 @@ const watch = Effect.fnUntraced(
         stderrTail: yield* stderrTail,
         lastMessage: kind === "command"
           ? null
-          : summary(kind, (yield* tail(stdoutFile)).split("\n")).lastMessage?.slice(0, 500) ?? null
+          : (yield* LogEnd.readSummary(kind, { files, path: Path.join(directory, stdoutFile) }))
+            .lastMessage?.slice(0, 500) ?? null
       })
     })
 

@@ -301,7 +301,8 @@ const make = Effect.gen(function*() {
       session: sessionName(item.subject),
       socket: home.socket,
       host: null,
-      launcher: null
+      launcher: null,
+      since: null
     }
     const releases = [yield* release(session, ref)]
     const entries = (yield* Effect.forEach(yield* registry.tasks, entriesOf)).flat()

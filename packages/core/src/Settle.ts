@@ -25,12 +25,13 @@ import {
   status,
   type StoppedBy
 } from "./Agent.ts"
-import { summary, verdict } from "./AgentOutput.ts"
+import { verdict } from "./AgentOutput.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { Files } from "./Files.ts"
 import { Host } from "./Host.ts"
 import { type ExitRecord, launcherFile, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
 import * as Lease from "./Lease.ts"
+import * as LogEnd from "./LogEnd.ts"
 import { tailBytes } from "./Readiness.ts"
 import { AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
 import { type Presence, release } from "./Resource.ts"
@@ -57,6 +58,7 @@ export const sessionRef = (agent: Agent, grace?: Duration.Duration): AgentSessio
   agentId: agent.id,
   host: agent.running?.host ?? agent.lease?.host ?? null,
   launcher: agent.running?.launcher ?? null,
+  since: agent.running?.since ?? null,
   grace
 })
 
@@ -65,9 +67,6 @@ export const entryRef = (agent: Agent): TaskEntryRef => ({ ...agent.plan, agentI
 /** What the releases of an ending may take beside the grace, all in all, and how many generations of agents it may wait for. */
 const releasesLimit = Duration.seconds(60)
 const generations = 5
-
-/** The last lines of an agent's output that are looked at for its final result. */
-const resultBytes = 64 * 1024
 
 export interface StopOptions {
   readonly reason: string
@@ -112,6 +111,8 @@ export class Settle extends Context.Service<Settle, {
         return { stdout: yield* tail(agent, stdoutFile, tailBytes), stderr: yield* tail(agent, stderrFile, tailBytes) }
       })
 
+      const logOf = (agent: Agent): LogEnd.Source => ({ files, path: Path.join(agent.plan.directory, stdoutFile) })
+
       const exitRecord = (agent: Agent) =>
         files.list(agent.plan.directory).pipe(
           Effect.map(parseExitRecord),
@@ -119,11 +120,13 @@ export class Settle extends Context.Service<Settle, {
         )
 
       const exited = Effect.fnUntraced(function*(agent: Agent, record: ExitRecord) {
-        const lastLines = (yield* tail(agent, stdoutFile, resultBytes)).trimEnd().split("\n")
+        const { isCut, lines: lastLines } = agent.spec.kind === "command"
+          ? { isCut: false, lines: [] }
+          : yield* LogEnd.read(logOf(agent))
         const as: Final = {
           _tag: "exited",
           ...record,
-          outcome: verdict(agent.spec.kind, { ...record, lastLines })
+          outcome: verdict(agent.spec.kind, { ...record, lastLines, isCut })
         }
         const found: Verdict = { _tag: "Ended", as, expected: "running", evidence: `exit record ${record.code}` }
         return found
@@ -342,16 +345,8 @@ export class Settle extends Context.Service<Settle, {
           })
         })
 
-      const summaryOf = Effect.fnUntraced(function*(agent: Agent) {
-        if (agent.spec.kind === "command") return null
-        const head = yield* files.readChunk(Path.join(agent.plan.directory, stdoutFile), 0, resultBytes).pipe(
-          Effect.map((bytes) => new TextDecoder().decode(bytes)),
-          Effect.orElseSucceed(() => "")
-        )
-        const end = yield* tail(agent, stdoutFile, resultBytes)
-        const lines = [...head.split("\n").slice(0, 20), ...end.split("\n")]
-        return summary(agent.spec.kind, lines)
-      })
+      const summaryOf = (agent: Agent) =>
+        agent.spec.kind === "command" ? Effect.succeed(null) : LogEnd.readSummary(agent.spec.kind, logOf(agent))
 
       // The entry is a projection: a write that fails is made good by the next settle of this row.
       const project = (agent: Agent) =>

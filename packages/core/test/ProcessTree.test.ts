@@ -6,7 +6,18 @@ import * as Path from "node:path"
 import { parseEnviron, parseStat } from "../src/processes/ProcFs.ts"
 import { parsePs } from "../src/processes/PsTable.ts"
 import { ProcessTree, TerminateResult } from "../src/ProcessTree.ts"
-import { bearing, eventually, fakeSystem, identify, linux, lives, newAgentId, start, temporary } from "./processes.ts"
+import {
+  bearing,
+  eventually,
+  fakeSystem,
+  identify,
+  linux,
+  lives,
+  newAgentId,
+  type Row,
+  start,
+  temporary
+} from "./processes.ts"
 
 const tree = ProcessTree.make(linux)
 
@@ -409,8 +420,18 @@ describe("an operating system in memory", () => {
       const roots = [{ pid: 100, start: "1000" }]
       const ask = (rows: Parameters<typeof fakeSystem>[0]) =>
         fakeSystem(rows).tree.terminate({ agentId: "a", roots, ...quick })
-      assert.strictEqual((yield* ask({ 200: { start: "2000", environ: denied } }))._tag, "Unknown")
-      assert.strictEqual((yield* ask({ 200: { start: "500", environ: denied } }))._tag, "Dead", "older than the agent")
+      // Its session is also that of a member, and its leader is dead.
+      const member = { start: "1500", sid: 150, environ: bearing("a") }
+      const tied = yield* ask({ 160: member, 200: { start: "2000", sid: 150, environ: denied } })
+      assert.deepStrictEqual(tied, {
+        _tag: "Unknown",
+        reason: "process 200 of this user may belong to a and does not show whether it does"
+      })
+      assert.strictEqual(
+        (yield* ask({ 160: member, 200: { start: "500", sid: 150, environ: denied } }))._tag,
+        "Dead",
+        "older than the agent"
+      )
       assert.strictEqual(
         (yield* ask({ 150: { start: "500" }, 200: { start: "2000", sid: 150, environ: denied } }))._tag,
         "Dead",
@@ -427,6 +448,96 @@ describe("an operating system in memory", () => {
         "a child of the root is a member whether readable or not"
       )
     }))
+
+  it.live("a program that hides its environment in a session of its own, as ssh-agent does, keeps no stop from its proof", () =>
+    Effect.gen(function*() {
+      const denied = { _tag: "Denied" } as const
+      const rows = { 200: { start: "2000", environ: denied }, 201: { start: "2001", ppid: 200, environ: denied } }
+      for (const roots of [[], [{ pid: 100, start: "1000" }]]) {
+        const alone = fakeSystem({ 100: { start: "1000", environ: bearing("a") }, ...rows })
+        assert.strictEqual(assertDead(yield* alone.tree.terminate({ agentId: "a", roots, ...quick })).signalled, 1)
+        assert.deepStrictEqual(alone.sent, [[100, "SIGTERM"]])
+        assertDead(yield* fakeSystem(rows).tree.terminate({ agentId: "a", roots, ...quick }))
+        assert.deepStrictEqual((yield* fakeSystem(rows).tree.snapshot).members({ agentId: "a", roots }), {
+          members: [],
+          doubtful: []
+        })
+      }
+    }))
+
+  it.live("a program that hides its environment is in doubt with any tie to the agent, and so is what it starts", () =>
+    Effect.gen(function*() {
+      const denied = { _tag: "Denied" } as const
+      const doubtful = (hidden: Record<number, Row>, since?: number) =>
+        Effect.map(
+          fakeSystem({ 160: { start: "1500", sid: 150, pgid: 155, terminal: 34816, environ: bearing("a") }, ...hidden })
+            .tree.snapshot,
+          (snapshot) => snapshot.members({ agentId: "a", roots: [], since }).doubtful
+        )
+      const shared = { start: "1600", sid: 150, environ: denied }
+      assert.deepStrictEqual(yield* doubtful({ 200: shared }), [200], "a leaderless session")
+      assert.deepStrictEqual(yield* doubtful({ 200: { ...shared, sid: 200, pgid: 155 } }), [200], "a leaderless group")
+      const onTerminal = { start: "1600", terminal: 34816, environ: denied }
+      assert.deepStrictEqual(yield* doubtful({ 200: onTerminal }), [200], "a terminal")
+      assert.deepStrictEqual(yield* doubtful({ 200: { ...onTerminal, terminal: 34817 } }), [], "another terminal")
+      const own = { start: "1700", ppid: 200, environ: denied }
+      assert.deepStrictEqual(yield* doubtful({ 200: shared, 201: own, 202: { ...own, ppid: 201 } }), [200, 201, 202])
+      assert.deepStrictEqual(yield* doubtful({ 200: shared }, 17), [], "older than the agent")
+      assert.deepStrictEqual(yield* doubtful({ 200: shared }, 16), [200])
+    }))
+
+  it.live("what was once in doubt stays so when the member that it was tied to has ended", () =>
+    Effect.gen(function*() {
+      const denied = { _tag: "Denied" } as const
+      const fake = fakeSystem({
+        160: { start: "1500", sid: 150, terminal: 34816, environ: bearing("a") },
+        200: { start: "1400", terminal: 34816, environ: denied },
+        201: { start: "1600", sid: 150, environ: denied }
+      })
+      assert.deepStrictEqual(yield* fake.tree.terminate({ agentId: "a", roots: [], ...quick }), {
+        _tag: "Unknown",
+        reason: "processes 200, 201 of this user may belong to a and do not show whether they do"
+      })
+      assert.isFalse(fake.rows.has(160))
+      assert.deepStrictEqual(fake.sent, [[160, "SIGTERM"]])
+    }))
+
+  it.effect.prop(
+    "whatever strangers hide their environment beside an agent, its members are the same and none is in doubt",
+    [
+      Schema.Array(Schema.Struct({
+        start: Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 5000 })),
+        /** Whose child it is, and in whose session: of one of the strangers, by its place, or its own. */
+        parent: Schema.NullOr(Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 9 }))),
+        inSession: Schema.Boolean,
+        terminal: Schema.optionalKey(Schema.Literals([1, 2])),
+        hides: Schema.Boolean
+      })),
+      Schema.Boolean
+    ],
+    ([strangers, hasRoot]) =>
+      Effect.gen(function*() {
+        const agent: Record<number, Row> = {
+          100: { start: "1000", terminal: 3, environ: bearing("a") },
+          101: { start: "1001", ppid: 100, sid: 100, terminal: 3 },
+          102: { start: "1002", sid: 90, environ: bearing("a") }
+        }
+        const rows = strangers.map(({ hides, inSession, parent, start, terminal }, index): readonly [number, Row] => {
+          const other = parent === null || parent >= index ? undefined : 1000 + parent
+          return [1000 + index, {
+            start: String(start),
+            terminal,
+            ...(other === undefined ? {} : { ppid: other, ...(inSession ? { sid: other } : {}) }),
+            ...(hides ? { environ: { _tag: "Denied" } as const } : {})
+          }]
+        })
+        const options = { agentId: "a", roots: hasRoot ? [{ pid: 100, start: "1000" }] : [] }
+        const { doubtful, members } = (yield* fakeSystem({ ...agent, ...Object.fromEntries(rows) }).tree.snapshot)
+          .members(options)
+        assert.deepStrictEqual(members.map(({ pid }) => pid), [100, 101, 102])
+        assert.deepStrictEqual(doubtful, [])
+      })
+  )
 
   it.live("an environment that is empty in the midst of an exec is asked for again", () =>
     Effect.gen(function*() {
@@ -568,8 +679,8 @@ describe("parsers", () => {
       Effect.sync(() => {
         const parsed = parseStat(stat(pid, comm.join("")))
         assert.isDefined(parsed)
-        const { kernel, pgid, pid: read, ppid, sid, start, state, zombie } = parsed
-        assert.deepStrictEqual({ kernel, pgid, read, ppid, sid, start, state, zombie }, {
+        const { kernel, pgid, pid: read, ppid, sid, start, state, terminal, zombie } = parsed
+        assert.deepStrictEqual({ kernel, pgid, read, ppid, sid, start, state, terminal, zombie }, {
           kernel: false,
           pgid: 8,
           read: pid,
@@ -577,8 +688,10 @@ describe("parsers", () => {
           sid: 9,
           start: "71126",
           state: "S",
+          terminal: 34816,
           zombie: false
         })
+        assert.isUndefined(parseStat(stat(pid, "sh").replace(" 34816 ", " 0 "))?.terminal)
       })
   )
 

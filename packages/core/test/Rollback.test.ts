@@ -374,9 +374,10 @@ describe("each release is on its own", () => {
           Effect.provide(log.layer),
           Effect.provideService(References.MinimumLogLevel, "Debug")
         )
-        assert.deepStrictEqual(log.lines.map(({ level, resource }) => [level, resource]), [
-          ...kinds.map((kind) => ["Debug", kind])
-        ])
+        assert.deepStrictEqual(
+          log.lines.map(({ level, resource }) => [level, resource]),
+          kinds.map((kind) => ["Debug", kind])
+        )
       })
   )
 })

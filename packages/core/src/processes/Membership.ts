@@ -11,7 +11,13 @@
  * shared only if the leader was one of ours: it was confirmed by an earlier look of the same call, or it is a stored
  * root and a process of that session proves that the id was not given out anew since, by bearing the marker or by having
  * started within a second of the root (pids go round in a ring, which takes longer). A session that a dead stored root
- * may have led, with no such proof, makes its processes `unreadable`: neither ours nor certainly not.
+ * may have led, with no such proof, makes its processes `doubtful`: neither ours nor certainly not.
+ *
+ * A process of this user that hides its environment is in doubt only with a tie to the agent: it shares a leaderless session or
+ * group, or a terminal, with what is or was a member, or descends from one that is in doubt. Without a tie, or older than the
+ * agent, it is a stranger: ssh-agent and gpg-agent hide theirs, and lead sessions of their own. What was once in doubt stays
+ * so for the whole call. So an agent's own process that hides its environment, leads a session and has lost its parents counts
+ * as a stranger too; nothing tells it from a neighbour's.
  *
  * This program, its ancestors and excluded pids are no members whatever they bear, and nothing is inherited through them;
  * a group that holds one of them gets no signal as a whole. A zombie is no member, but its
@@ -39,8 +45,8 @@ export interface Member extends ProcessIdentity {
 /** What one look says about one agent. */
 export interface Membership {
   readonly members: ReadonlyArray<Member>
-  /** Processes of this user that may be members, and that do not show whether they are. */
-  readonly unreadable: number
+  /** The pids of processes of this user that may be members, and that do not show whether they are. */
+  readonly doubtful: ReadonlyArray<number>
 }
 
 /** Whose members are asked for. */
@@ -52,7 +58,21 @@ export interface MembershipOptions {
   readonly roots: ReadonlyArray<ProcessIdentity>
   /** Pids that are never members: the tmux server's. */
   readonly exclude?: ReadonlyArray<number> | undefined
+  /** When nothing of the agent was there yet, as `System.seconds`; by default when the first of the roots was started. */
+  readonly since?: number | undefined
 }
+
+/** What earlier looks of the same call have shown. */
+export interface Memory {
+  /** The pids of processes that were members. */
+  readonly confirmed: ReadonlySet<number>
+  /** The sessions and groups in which members were. */
+  readonly shared: ReadonlySet<number>
+  /** The identities of processes that were in doubt. */
+  readonly doubted: ReadonlySet<string>
+}
+
+const nothingBefore: Memory = { confirmed: new Set(), shared: new Set(), doubted: new Set() }
 
 /** A row of the table with what the environment says. */
 export interface Entry extends ProcessStat {
@@ -126,6 +146,9 @@ export interface Resolved extends Membership {
 /** An identity as one word, for sets and maps. */
 export const keyOf = ({ pid, start }: ProcessIdentity): string => `${pid}:${start}`
 
+/** What a start time and a reading of the boot clock may differ by: both count hundredths. */
+export const tickSeconds = 0.02
+
 /** How long after a root a process may have started that proves the root's session to be the same one still. */
 const proofWindowSeconds = 1
 
@@ -137,14 +160,18 @@ const ancestors = (entries: ReadonlyMap<number, Entry>, pid: number): ReadonlyAr
   return found
 }
 
-/** The members in one look; `confirmed` are pids that earlier looks of the same call have confirmed as members. */
+/** When the first of the roots was started; what is older is none of the agent's. */
+export const earliestOf = (system: System, roots: ReadonlyArray<ProcessIdentity>): number =>
+  roots.length === 0 ? -Infinity : Math.min(...roots.map(({ start }) => system.seconds(start)))
+
+/** The members in one look. */
 export const resolve = (
   system: System,
   entries: ReadonlyMap<number, Entry>,
   options: MembershipOptions,
-  confirmed: ReadonlySet<number> = new Set()
+  { confirmed, doubted, shared }: Memory = nothingBefore
 ): Resolved => {
-  const { agentId, exclude = [], homeId, roots } = options
+  const { agentId, exclude = [], homeId, roots, since } = options
   const shielded = new Set([system.self, ...ancestors(entries, system.self), ...exclude])
   const candidates = Array.from(entries.values()).filter((entry) => !entry.kernel && !shielded.has(entry.pid))
   const rootKeys = new Set(roots.map(keyOf))
@@ -190,16 +217,33 @@ export const resolve = (
     }
   }
 
-  const earliest = Math.min(...roots.map((root) => system.seconds(root.start)))
   const living = candidates.filter((entry) => !entry.zombie)
-  const doubtful = living.filter((entry) => {
-    if (found.has(entry.pid) || (roots.length > 0 && system.seconds(entry.start) < earliest)) return false
+  const earliest = since === undefined ? earliestOf(system, roots) : since - tickSeconds
+  // Zombies too: what they shared with others they still share.
+  const kin = candidates.filter((entry) => found.has(entry.pid))
+  const ids = new Set([...shared, ...kin.flatMap(({ pgid, sid }) => [pgid, sid])])
+  const terminals = new Set(kin.flatMap(({ terminal }) => terminal === undefined ? [] : [terminal]))
+  const doubts = new Set<number>()
+  const isAlive = (id: number) => entries.get(id)?.zombie === false
+  const isTied = (entry: Entry): boolean =>
+    doubted.has(keyOf(entry)) || doubts.has(entry.ppid) || doubts.has(entry.sid) || doubts.has(entry.pgid) ||
+    [entry.sid, entry.pgid].some((id) => !isAlive(id) && ids.has(id)) ||
+    (entry.terminal !== undefined && terminals.has(entry.terminal))
+  const isDoubtful = (entry: Entry): boolean => {
+    if (found.has(entry.pid) || system.seconds(entry.start) < earliest) return false
     if (led(entry.sid) === "maybe" || led(entry.pgid) === "maybe") return !isStranger(entry)
     if (entry.environ._tag !== "Denied" && entry.environ._tag !== "Execing") return false
     // Nobody moves into a session that exists, so in a stranger's session there are only strangers.
     const leader = entries.get(entry.sid)
-    return leader === undefined || leader.pid === entry.pid || leader.environ._tag === "Denied"
-  })
+    const isStrangers = leader !== undefined && !leader.zombie && leader.environ._tag !== "Denied"
+    if (isStrangers && leader.pid !== entry.pid) return false
+    // An exec is over in a moment, and then the environment shows.
+    return entry.environ._tag === "Execing" || isTied(entry)
+  }
+  for (let before = -1; before !== doubts.size;) {
+    before = doubts.size
+    for (const entry of living) if (isDoubtful(entry)) doubts.add(entry.pid)
+  }
 
   const members = living.flatMap(({ pgid, pid, ppid, sid, start, state }): ReadonlyArray<Member> => {
     const evidence = found.get(pid)
@@ -207,7 +251,7 @@ export const resolve = (
   })
   const groups = new Set(members.map((member) => member.pgid).filter((pgid) => led(pgid) === "ours"))
   for (const pid of shielded) groups.delete(entries.get(pid)?.pgid ?? 0)
-  return { members, unreadable: doubtful.length, groups }
+  return { members, doubtful: Array.from(doubts).toSorted((a, b) => a - b), groups }
 }
 
 /** The members of an agent in one look. */
@@ -216,6 +260,6 @@ export const members = (
   entries: ReadonlyMap<number, Entry>,
   options: MembershipOptions
 ): Membership => {
-  const { members, unreadable } = resolve(system, entries, options)
-  return { members, unreadable }
+  const { doubtful, members } = resolve(system, entries, options)
+  return { members, doubtful }
 }

@@ -45,6 +45,7 @@ export const parseStat = (text: string): StatLine | undefined => {
     // A main thread that has ended while others run shows as Z too, but the process lives.
     zombie: state === "X" || (state === "Z" && Number(field(20)) <= 1),
     kernel: (Number(field(9)) & kernelThread) !== 0,
+    terminal: Number(field(7)) === 0 ? undefined : Number(field(7)),
     environStart: field(50),
     environEnd: field(51),
     image: field(50) === "" || field(50) === "0" ? undefined : `${field(50)}-${field(51)}`,

@@ -20,6 +20,8 @@ export interface ProcessStat {
   readonly zombie: boolean
   /** True for a thread of the kernel, which is nobody's. */
   readonly kernel: boolean
+  /** The device number of its controlling terminal, where it has one and the system tells. */
+  readonly terminal?: number | undefined
   /** Where its environment lies in memory, where the system tells: another place after each exec. */
   readonly image?: string | undefined
 }

@@ -13,7 +13,16 @@
  */
 import { Clock, Duration, Effect, Schema } from "effect"
 import { ProcessIdentity } from "../Host.ts"
-import { type Entry, keyOf, type Member, type MembershipOptions, resolve, type Resolved, scan } from "./Membership.ts"
+import {
+  earliestOf,
+  type Entry,
+  keyOf,
+  type Member,
+  type MembershipOptions,
+  resolve,
+  type Resolved,
+  scan
+} from "./Membership.ts"
 import type { System } from "./System.ts"
 
 /** Nothing of the agent is left: how many got a KILL, and how many any signal at all. */
@@ -28,6 +37,12 @@ export const Unknown = Schema.TaggedStruct("Unknown", { reason: Schema.String, .
 /** The answer of `terminate`, as it is also stored. */
 export const TerminateResult = Schema.Union([Dead, Survivors, Unknown]).pipe(Schema.toTaggedUnion("_tag"))
 export type TerminateResult = typeof TerminateResult.Type
+
+/** Why it can't be said that nothing of an agent is left. */
+export const doubtOf = (pids: ReadonlyArray<number>, agentId: string): string =>
+  pids.length === 1
+    ? `process ${pids[0]} of this user may belong to ${agentId} and does not show whether it does`
+    : `processes ${pids.join(", ")} of this user may belong to ${agentId} and do not show whether they do`
 
 /** What to end, and how much time that may take. */
 export interface TerminateOptions extends MembershipOptions {
@@ -45,7 +60,7 @@ export interface TerminateOptions extends MembershipOptions {
  * was unreadable it may show itself yet; without environments more looks would show no more.
  */
 const cleanLooks = (system: System, sight: Sight): number =>
-  sight.unreadable > 0 ? 12 : sight.complete ? 2 : system.environments ? 12 : 3
+  sight.doubtful.length > 0 ? 12 : sight.complete ? 2 : system.environments ? 12 : 3
 
 /** How many times in a row the table may be unreadable before nothing more is tried. */
 const mostBlindLooks = 10
@@ -70,11 +85,15 @@ interface Sight extends Resolved {
 
 /** All state of one call; its methods are synchronous, so a signal goes out in the turn of its confirmation. */
 const hunt = (system: System, options: TerminateOptions) => {
-  const { agentId, exclude, homeId, roots, spare = [] } = options
+  const { agentId, exclude, homeId, roots, since, spare = [] } = options
   const spared = new Set(spare.map(keyOf))
   const known = new Map<string, ProcessIdentity>(roots.map((root) => [keyOf(root), root]))
   const living = new Set<string>()
   const confirmed = new Set<number>()
+  // Members that are found later stand among the roots, and what is older than they are may be the agent's all the same.
+  const begun = since ?? earliestOf(system, roots)
+  const shared = new Set<number>()
+  const doubted = new Set<string>()
   const groups = new Set<number>()
   const signalled = new Set<string>()
   const killed = new Set<string>()
@@ -91,8 +110,8 @@ const hunt = (system: System, options: TerminateOptions) => {
     const resolved = resolve(
       system,
       entries,
-      { agentId, homeId, exclude, roots: Array.from(known.values()) },
-      confirmed
+      { agentId, homeId, exclude, since: begun, roots: Array.from(known.values()) },
+      { confirmed, shared, doubted }
     )
     looks++
     living.clear()
@@ -102,6 +121,11 @@ const hunt = (system: System, options: TerminateOptions) => {
       known.set(key, { pid: member.pid, start: member.start })
       living.add(key)
       confirmed.add(member.pid)
+      shared.add(member.sid).add(member.pgid)
+    }
+    for (const pid of resolved.doubtful) {
+      const entry = entries.get(pid)
+      if (entry !== undefined) doubted.add(keyOf(entry))
     }
     for (const group of resolved.groups) groups.add(group)
     // A pid that neither lives nor leads anything may be given out anew, and then proves nothing.
@@ -172,11 +196,8 @@ const hunt = (system: System, options: TerminateOptions) => {
   const soFar = () => killed.size === 0 ? {} : { killed: killed.size }
 
   const verdict = (sight: Sight): TerminateResult => {
-    if (sight.unreadable > 0) {
-      return Unknown.make({
-        ...soFar(),
-        reason: `${sight.unreadable} processes of this user may belong to ${agentId} and do not show whether they do`
-      })
+    if (sight.doubtful.length > 0) {
+      return Unknown.make({ ...soFar(), reason: doubtOf(sight.doubtful, agentId) })
     }
     if (!system.environments && roots.length > 0 && !rootSeen) {
       return Unknown.make({

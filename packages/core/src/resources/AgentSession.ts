@@ -19,6 +19,7 @@ import { checkOwned, Files } from "../Files.ts"
 import { Home } from "../Home.ts"
 import { Host, type HostIdentity, type ProcessIdentity, sameHost } from "../Host.ts"
 import { launcherFile } from "../Launcher.ts"
+import { doubtOf } from "../processes/Terminate.ts"
 import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../ProcessTree.ts"
 import {
   AlreadyGone,
@@ -38,6 +39,8 @@ export type AgentSessionRef = Pick<Plan, "directory" | "homeId" | "session" | "s
   readonly host: HostIdentity | null
   /** The launcher, once it is known; without it the processes are found by their marks. */
   readonly launcher: ProcessIdentity | null
+  /** Seconds on that host's boot clock when the session was made, once it is. */
+  readonly since: number | null
   /** How long the agent may take to end by itself after TERM. */
   readonly grace?: Duration.Duration | undefined
 }
@@ -87,6 +90,10 @@ const reachOf = (then: HostIdentity | null, now: HostIdentity): "here" | "earlie
   return then.boot === now.boot ? "elsewhere" : "earlier-boot"
 }
 
+const sinceOf = (ref: AgentSessionRef, reach: ReturnType<typeof reachOf>): number | undefined =>
+  // Elsewhere than on Linux start times are not on the boot clock.
+  reach === "here" && process.platform === "linux" ? ref.since ?? undefined : undefined
+
 /** Whether an agent is there, from what tmux said of its session and from one look at the process table. */
 export const presenceIn = (
   ref: AgentSessionRef,
@@ -101,12 +108,13 @@ export const presenceIn = (
   const found = looked.success.members({
     agentId: ref.agentId,
     homeId: ref.homeId,
+    since: sinceOf(ref, reach),
     // After a restart of the machine the recorded launcher is somebody else.
     roots: ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher]
   })
   if (found.members.length > 0) return { _tag: "Present" }
   if (sight._tag === "Unknown") return sight
-  if (found.unreadable > 0) return { _tag: "Unknown", reason: "a process that may belong to it can't be read" }
+  if (found.doubtful.length > 0) return { _tag: "Unknown", reason: doubtOf(found.doubtful, ref.agentId) }
   return looked.success.complete
     ? { _tag: "Absent" }
     : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
@@ -204,6 +212,7 @@ export class AgentSession extends Context.Service<
           homeId: ref.homeId,
           roots: launchers,
           spare: launchers,
+          since: sinceOf(ref, reach),
           exclude: sight._tag === "Ours" ? [sight.session.serverPid] : [],
           grace,
           limit: Duration.sum(grace, reserve)
