@@ -74,6 +74,13 @@ export const StoppedBy = Schema.Literals([
 ])
 export type StoppedBy = typeof StoppedBy.Type
 
+/**
+ * What the time of an end comes from: the agent's own exit record, the proof that nothing of it is left (a stop, a rollback),
+ * or the moment in which somebody found that it had ended.
+ */
+export const EndSource = Schema.Literals(["exit-record", "proof", "found"])
+export type EndSource = typeof EndSource.Type
+
 /** How an agent's story ends. */
 export const Final = Schema.TaggedUnion({
   exited: { code: Schema.Int, signal: Schema.NullOr(Schema.String), outcome: Outcome },
@@ -97,7 +104,9 @@ export const State = Schema.Union([
   Schema.TaggedStruct("ending", {
     as: Final,
     left: Schema.NullOr(Schema.Array(ReleaseRecord)),
-    carrier: Schema.optionalKey(Carrier)
+    carrier: Schema.optionalKey(Carrier),
+    /** When the agent ended, where that is known before its releases are done. */
+    endedAt: Schema.optionalKey(Schema.DateTimeUtcFromString)
   }),
   Final
 ])
@@ -167,6 +176,8 @@ export const Agent = Schema.Struct({
   createdAt: Schema.DateTimeUtcFromString,
   startedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   endedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
+  /** Absent before the end, and where the first version recorded it, as the moment of a look. */
+  endedAtFrom: Schema.optionalKey(EndSource),
   /** The last lines of its output, kept when the agent ended. */
   tail: Schema.NullOr(Tail),
   /** What a known agent said of its own run, kept when it ended. */
@@ -260,15 +271,25 @@ export const commit = (agent: Agent, facts: CommitFacts): Transition =>
 export const beginEnding = (
   agent: Agent,
   as: Final,
-  options: { readonly expected?: State["_tag"] | undefined; readonly carrier?: Carrier | undefined } = {}
+  options: {
+    readonly expected?: State["_tag"] | undefined
+    readonly carrier?: Carrier | undefined
+    readonly endedAt?: DateTime.Utc | undefined
+  } = {}
 ): Transition => {
-  const { carrier, expected } = options
+  const { carrier, endedAt, expected } = options
   if (expected !== undefined && agent.state._tag !== expected) return refuse(agent, "ending")
   return isFinal(agent.state) || agent.state._tag === "ending"
     ? Result.succeed(agent)
     : Result.succeed({
       ...agent,
-      state: { _tag: "ending", as, left: null, ...(carrier === undefined ? {} : { carrier }) }
+      state: {
+        _tag: "ending",
+        as,
+        left: null,
+        ...(carrier === undefined ? {} : { carrier }),
+        ...(endedAt === undefined ? {} : { endedAt })
+      }
     })
 }
 
@@ -290,7 +311,7 @@ export interface EndFacts {
 export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
   if (isFinal(agent.state)) return Result.succeed(agent)
   if (agent.state._tag !== "ending") return refuse(agent, "ended")
-  const { as, left: before } = agent.state
+  const { as, endedAt, left: before } = agent.state
   const over = facts.left.length === 0 && facts.deployer === "gone"
   const left = facts.left.length === 0 && facts.deployer === "at-work" ? null : facts.left
   const isSame = !over && sameLeft(before, left) && agent.endedAt !== null && agent.state.carrier === undefined
@@ -301,10 +322,27 @@ export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
     summary: facts.summary ?? agent.summary,
     lease: facts.deployer === "gone" ? null : agent.lease,
     key: as._tag === "rolled-back" && facts.left.length === 0 && facts.deployer !== "at-work" ? null : agent.key,
-    endedAt: agent.endedAt ?? facts.at,
-    state: over ? as : { _tag: "ending", as, left }
+    endedAt: endOf(agent, facts.at),
+    ...(over ? { endedAtFrom: sourceOf(as, endedAt) } : {}),
+    state: over ? as : { _tag: "ending", as, left, ...(endedAt === undefined ? {} : { endedAt }) }
   })
 }
+
+/** When an ending agent ended: as was known before, or when it was first proven that no process or session of it is left. */
+const endOf = (agent: Agent, now: DateTime.Utc): DateTime.Utc => {
+  if (agent.state._tag !== "ending") return agent.endedAt ?? now
+  const { as, endedAt, left } = agent.state
+  if (endedAt !== undefined) return endedAt
+  const isProven = left !== null && left.every(({ resource }) => resource !== "tmux_session")
+  return agent.endedAt !== null && (isProven || as._tag === "exited" || as._tag === "lost") ? agent.endedAt : now
+}
+
+const sourceOf = (as: Final, known: DateTime.Utc | undefined): EndSource =>
+  as._tag === "stopped" || as._tag === "rolled-back"
+    ? "proof"
+    : as._tag === "exited" && known !== undefined
+    ? "exit-record"
+    : "found"
 
 type Left = ReadonlyArray<ReleaseRecord> | null
 

@@ -49,6 +49,8 @@ export interface FileInfo {
   readonly size: number
   /** When its content was last changed, by the wall clock. */
   readonly modifiedMillis: number
+  /** When the file itself or what is recorded of it changed last: a rename changes it too, on every file system of Linux. */
+  readonly changedMillis: number
   readonly device: number
   readonly inode: number
 }
@@ -149,6 +151,7 @@ const inspect = (path: string): Result<FileInfo | undefined> =>
       uid: stat.uid,
       size: stat.size,
       modifiedMillis: stat.mtimeMs,
+      changedMillis: stat.ctimeMs,
       device: stat.dev,
       inode: stat.ino
     }

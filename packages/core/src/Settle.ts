@@ -29,7 +29,7 @@ import { verdict } from "./AgentOutput.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { Files } from "./Files.ts"
 import { Host } from "./Host.ts"
-import { type ExitRecord, launcherFile, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
+import { exitPrefix, type ExitRecord, launcherFile, parseExitRecord, stderrFile, stdoutFile } from "./Launcher.ts"
 import * as Lease from "./Lease.ts"
 import * as LogEnd from "./LogEnd.ts"
 import { tailBytes } from "./Readiness.ts"
@@ -44,7 +44,14 @@ export type Verdict =
   /** The row is true. */
   | { readonly _tag: "Stands" }
   /** The row's state is over; `expected` is the state that this was judged on. */
-  | { readonly _tag: "Ended"; readonly as: Final; readonly expected: State["_tag"]; readonly evidence: string }
+  | {
+    readonly _tag: "Ended"
+    readonly as: Final
+    readonly expected: State["_tag"]
+    readonly evidence: string
+    /** When it ended, where that is recorded. */
+    readonly endedAt?: DateTime.Utc | undefined
+  }
   /** An ending that somebody has begun and nobody has finished. */
   | { readonly _tag: "Unfinished" }
   /** Nothing can be told; nothing is done. */
@@ -119,6 +126,19 @@ export class Settle extends Context.Service<Settle, {
           Effect.catchIf((error) => error.code === "ENOENT", () => Effect.succeedNone)
         )
 
+      /** When the launcher renamed its state file to the exit record, on the wall clock as it was then. */
+      const recordedAt = Effect.fnUntraced(function*(agent: Agent, { code }: ExitRecord) {
+        const path = Path.join(agent.plan.directory, `${exitPrefix}${code}`)
+        const info = yield* Effect.orElseSucceed(files.inspect(path), () => undefined)
+        const now = yield* Clock.currentTimeMillis
+        const begun = (agent.startedAt ?? agent.createdAt).epochMilliseconds
+        // Where the file system takes no note of a rename, the file is as old as the agent.
+        if (info === undefined || (info.changedMillis <= begun && info.changedMillis === info.modifiedMillis)) {
+          return undefined
+        }
+        return DateTime.makeUnsafe(Math.min(Math.max(info.changedMillis, begun), Math.max(now, begun)))
+      })
+
       const exited = Effect.fnUntraced(function*(agent: Agent, record: ExitRecord) {
         const { isCut, lines: lastLines } = agent.spec.kind === "command"
           ? { isCut: false, lines: [] }
@@ -128,7 +148,13 @@ export class Settle extends Context.Service<Settle, {
           ...record,
           outcome: verdict(agent.spec.kind, { ...record, lastLines, isCut })
         }
-        const found: Verdict = { _tag: "Ended", as, expected: "running", evidence: `exit record ${record.code}` }
+        const found: Verdict = {
+          _tag: "Ended",
+          as,
+          expected: "running",
+          evidence: `exit record ${record.code}`,
+          endedAt: yield* recordedAt(agent, record)
+        }
         return found
       })
 
@@ -358,7 +384,8 @@ export class Settle extends Context.Service<Settle, {
         const at = yield* DateTime.now
         const carrier = yield* carrierFor(defaultGrace)
         const { as, expected } = found
-        return yield* registry.transition(agent.id, (row) => beginEnding(row, as, { expected, carrier }), {
+        const endedAt = found.endedAt ?? (as._tag === "lost" ? at : undefined)
+        return yield* registry.transition(agent.id, (row) => beginEnding(row, as, { expected, carrier, endedAt }), {
           at,
           detail: found.evidence
         }).pipe(

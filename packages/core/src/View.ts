@@ -68,7 +68,9 @@ export const agent = (agent: Agent) => ({
   last_message: agent.summary?.lastMessage ?? null,
   left: agent.state._tag === "ending" && agent.state.left !== null
     ? CleanupReport.problems({ releases: agent.state.left })
-    : []
+    : [],
+  // Not of rows that do not say it: entries that an earlier version wrote stay as they are.
+  ...(agent.endedAtFrom === undefined ? {} : { ended_at_from: agent.endedAtFrom })
 })
 export type AgentView = ReturnType<typeof agent>
 

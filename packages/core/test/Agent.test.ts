@@ -156,7 +156,7 @@ describe("transitions", () => {
   const finish = (agent: Agent.Agent, left: EndFacts["left"], deployer: EndFacts["deployer"], second: number) =>
     Result.getOrThrow(Agent.finishEnding(agent, { left, deployer, at: moment(second) }))
 
-  it("the row stays ending while something is left, or a deployer may be at work, and keeps the first time of its end", () => {
+  it("the row stays ending while something is left, or a deployer may be at work, and ended when nothing of it was left", () => {
     const ending = Result.getOrThrow(Agent.beginEnding(deploying, stopped))
     const leaked = finish(ending, [record("tmux_session")], "at-work", 2)
     assert.strictEqual(Agent.status(leaked), "leaked")
@@ -168,7 +168,28 @@ describe("transitions", () => {
     assert.isFalse(Agent.holdsSlot(late.state))
     for (const row of [leaked, waiting, late]) assert.deepStrictEqual(row.lease, deploying.lease)
     const over = finish(late, [], "gone", 5)
-    assert.deepInclude(over, { state: stopped, lease: null, endedAt: moment(2) })
+    assert.deepInclude(over, { state: stopped, lease: null, endedAt: moment(4), endedAtFrom: "proof" })
+  })
+
+  it("a file that is left does not put off the end of an agent, a process or a session does", () => {
+    const ending = Result.getOrThrow(Agent.beginEnding(deploying, stopped))
+    const file = finish(ending, [record("prompt_file")], "gone", 2)
+    assert.deepInclude(finish(file, [], "gone", 3), { endedAt: moment(2), endedAtFrom: "proof" })
+    const session = finish(ending, [record("tmux_session"), record("prompt_file")], "gone", 2)
+    assert.deepInclude(finish(session, [], "gone", 3), { endedAt: moment(3), endedAtFrom: "proof" })
+  })
+
+  it("an exit is as old as its record, whoever finds it and whenever its releases are done; else it is said to be found", () => {
+    const exited = { _tag: "exited", code: 0, signal: null, outcome: "success" } as const
+    const recorded = Result.getOrThrow(Agent.beginEnding(deploying, exited, { endedAt: moment(1) }))
+    const left = finish(recorded, [record("tmux_session")], "gone", 5)
+    assert.deepInclude(finish(left, [], "gone", 9), { state: exited, endedAt: moment(1), endedAtFrom: "exit-record" })
+    const unrecorded = Result.getOrThrow(Agent.beginEnding(deploying, exited))
+    assert.deepInclude(finish(unrecorded, [], "gone", 9), { endedAt: moment(9), endedAtFrom: "found" })
+    const lost = Result.getOrThrow(
+      Agent.beginEnding(deploying, { _tag: "lost", why: "killed" }, { endedAt: moment(3) })
+    )
+    assert.deepInclude(finish(lost, [], "gone", 9), { endedAt: moment(3), endedAtFrom: "found" })
   })
 
   it("an answer that tells nothing new leaves the row as it is", () => {

@@ -214,13 +214,14 @@ test("what stands at a path is told without following it", (files, root) =>
     const path = Path.join(root, "file")
     yield* files.createFile(path, "1234", 0o640)
     Fs.symlinkSync(path, Path.join(root, "link"))
-    const { dev, ino, mtimeMs, uid } = Fs.lstatSync(path)
+    const { ctimeMs, dev, ino, mtimeMs, uid } = Fs.lstatSync(path)
     assert.deepStrictEqual(yield* files.inspect(path), {
       kind: "file",
       mode: 0o640,
       uid,
       size: 4,
       modifiedMillis: mtimeMs,
+      changedMillis: ctimeMs,
       device: dev,
       inode: ino
     })

@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
-import { AgentNotFound, SelfStopRefused, type Slipway } from "@slipway/core"
-import { Duration, Effect, Fiber, Stream } from "effect"
+import { AgentNotFound, SelfStopRefused, type Slipway, View } from "@slipway/core"
+import { Clock, Duration, Effect, Fiber, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
@@ -426,6 +426,65 @@ describe("what others do to a running agent", () => {
         isGone(world)
         yield* agreed(slipway, agent.id)
         return [agent.id]
+      })
+  )
+})
+describe("the time of an end", () => {
+  const exitFile = (path: string, code: number) => Path.join(path, `exit.${code}`)
+
+  guarantee("is when the agent ended, however late anybody looks", (world) =>
+    Effect.gen(function*() {
+      const slipway = yield* open(world)
+      const { agent } = yield* slipway.deploy(request(world, "sleep 0.3; exit 4", { ready: "none" }))
+      const record = exitFile(agent.plan.directory, 4)
+      yield* eventually(() => Fs.existsSync(record))
+      const recorded = Math.floor(Fs.statSync(record).ctimeMs)
+      // Nobody looks for a while.
+      yield* Effect.sleep("1200 millis")
+      yield* slipway.agents()
+      const looked = yield* Clock.currentTimeMillis
+      const ended = yield* agreed(slipway, agent.id)
+      assert.strictEqual(ended.endedAt?.epochMilliseconds, recorded)
+      assert.isAbove(looked - recorded, 1000)
+      assert.strictEqual(ended.endedAtFrom, "exit-record")
+      assert.strictEqual(View.agent(ended).ended_at_from, "exit-record")
+      return [agent.id]
+    }))
+
+  guarantee(
+    "of one that ended before its deployment committed is the commit, and never before it started",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const { agent } = yield* slipway.deploy(request(world, "exit 0"))
+        const ended = yield* slipway.agent(agent.id)
+        assert.isNotNull(ended.startedAt)
+        assert.strictEqual(ended.endedAt?.epochMilliseconds, ended.startedAt?.epochMilliseconds)
+        return [agent.id]
+      })
+  )
+
+  guarantee(
+    "of a stopped agent is when nothing of it was left, of a lost one when that was found, and says so",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const saving = "trap 'sleep 0.4; date +%s%3N >saved; exit 0' TERM; echo up; while :; do sleep 0.02; done"
+        const stopping = (yield* slipway.deploy(request(world, saving, up))).agent
+        const losing = (yield* slipway.deploy(lasting(world, { type: "losing" }))).agent
+        const [stopped] = yield* slipway.stop([stopping.id], { reason: "enough", grace: "20 seconds" })
+        const saved = yield* numberIn(Path.join(world.project, "saved"))
+        assert.isAtLeast(stopped?.endedAt?.epochMilliseconds ?? 0, saved)
+        assert.strictEqual(stopped?.endedAtFrom, "proof")
+        const killed = yield* Clock.currentTimeMillis
+        for (const pid of World.members(world)) process.kill(pid, "SIGKILL")
+        yield* eventually(() => World.members(world).length === 0)
+        yield* slipway.agents()
+        const lost = yield* agreed(slipway, losing.id)
+        assert.strictEqual(lost.state._tag, "lost")
+        assert.isAtLeast(lost.endedAt?.epochMilliseconds ?? 0, killed)
+        assert.strictEqual(lost.endedAtFrom, "found")
+        return [stopping.id, losing.id]
       })
   )
 })

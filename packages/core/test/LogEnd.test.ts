@@ -16,6 +16,7 @@ const log = (text: string | Uint8Array, limits: { readonly common?: number; read
     uid: 0,
     size: bytes.length,
     modifiedMillis: 0,
+    changedMillis: 0,
     device: 0,
     inode: 0
   }

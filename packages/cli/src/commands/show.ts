@@ -21,13 +21,20 @@ const resources = (agent: Agent.Agent, registry: string) => {
 const lines = (agent: Agent.Agent, events: ReadonlyArray<AgentEvent>, now: DateTime.Utc, paint: Text.Paint) => {
   const view = View.agent(agent)
   const said = Text.succeeded(agent) ? "" : plainLines(agent.tail?.stderr ?? "").trimEnd()
+  const found = agent.endedAtFrom === "found" ? ", when it was found to have ended" : ""
   const pairs: ReadonlyArray<readonly [string, string | null]> = [
     ["type", `${agent.type}, runs ${agent.spec.kind}`],
     ["task", `${agent.taskId}, depth ${agent.depth}`],
     ["parent", agent.parent],
     ["works in", agent.cwd],
     ["started", agent.startedAt === null ? null : `${view.started_at} (${Text.ago(agent.startedAt, now)} ago)`],
-    ["ended", agent.endedAt === null ? null : `${view.ended_at} (${Text.ago(agent.endedAt, now)} ago)`],
+    ["ended", agent.endedAt === null ? null : `${view.ended_at} (${Text.ago(agent.endedAt, now)} ago${found})`],
+    [
+      "ran",
+      agent.startedAt === null || agent.endedAt === null || found !== ""
+        ? null
+        : Text.ago(agent.startedAt, agent.endedAt)
+    ],
     ["reason", view.reason],
     ["said", view.last_message === null ? null : Text.brief(view.last_message, 200)],
     ["cost", view.cost_usd === null ? null : `${view.cost_usd} US dollars`],

@@ -8,7 +8,17 @@
 import { Target } from "@slipway/tmux"
 import { DateTime, Option, Schema } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, AgentType, type Final, Outcome, type Plan, type Running, StoppedBy } from "../Agent.ts"
+import {
+  type Agent,
+  AgentId,
+  AgentType,
+  EndSource,
+  type Final,
+  Outcome,
+  type Plan,
+  type Running,
+  StoppedBy
+} from "../Agent.ts"
 import { AgentKind, type AgentSpec } from "../AgentCommand.ts"
 import type { HostIdentity } from "../Host.ts"
 import { Priority, ProjectPath, type Task, TaskId } from "../Task.ts"
@@ -51,7 +61,8 @@ export const Entry = Schema.Struct({
   stopped_by: Schema.NullOr(StoppedBy),
   session_id: Schema.NullOr(Schema.String),
   cost_usd: Schema.NullOr(Schema.Finite),
-  last_message: Schema.NullOr(Schema.String)
+  last_message: Schema.NullOr(Schema.String),
+  ended_at_from: Schema.optionalKey(EndSource)
 })
 export type Entry = typeof Entry.Type
 
@@ -159,6 +170,7 @@ export const fromEntry = (entry: Entry, running: Running | null) => ({
   running,
   startedAt: entry.started_at,
   endedAt: entry.ended_at,
+  ...(entry.ended_at_from === undefined ? {} : { endedAtFrom: entry.ended_at_from }),
   summary: summaryOf(entry)
 })
 
