@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schedule } from "effect"
+import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Http from "node:http"
 import * as Os from "node:os"
@@ -41,6 +42,65 @@ const becomes = (box: Sandbox, id: string, status: string) =>
   eventually(`${id} becomes ${status}`, () => statusOf(box, id) === status)
 
 const stubborn = "(trap '' TERM; while :; do sleep 1; done)"
+
+const hasStrace = spawnSync("strace", ["-V"]).error === undefined
+
+/** Runs the command on a system that refuses this fork of it, and all later ones where `when` says so. */
+const shortOfMemory = (box: Sandbox, code: "ENOMEM" | "EAGAIN", when: string, args: ReadonlyArray<string>) =>
+  box.startProgram("strace", [
+    "-qq",
+    "-o",
+    "/dev/null",
+    "-e",
+    "trace=clone,vfork,fork",
+    "-e",
+    `inject=clone,vfork,fork:error=${code}:when=${when}`,
+    process.execPath,
+    "--",
+    box.bin,
+    ...args
+  ])
+
+describe.skipIf(!hasStrace)("on a machine without memory for one more process", () => {
+  for (const code of ["ENOMEM", "EAGAIN"] as const) {
+    it.live(`commands say so with the code of an environment that can't be used, and nothing is left: ${code}`, () =>
+      Effect.gen(function*() {
+        const box = yield* sandbox
+        const run = (...args: ReadonlyArray<string>) =>
+          Effect.flatMap(shortOfMemory(box, code, "1+", args), (running) => running.result)
+        const deployed = yield* run("deploy", "--prompt", "x", "--ready", "none", "--", "true")
+        assert.strictEqual(deployed.code, 4, deployed.stderr)
+        assert.include(deployed.stderr, code)
+        assert.include(deployed.stderr, "free memory")
+        yield* box.assertNothingLeft
+        const { agent_id: id } = yield* box.deploy("exec sleep 300")
+        const stopped = yield* run("stop", id)
+        assert.strictEqual(stopped.code, 6, stopped.stderr)
+        assert.strictEqual((yield* box.run(["stop", id])).code, 0)
+      }))
+
+    it.live(`a standing reaper goes on with its next turn: ${code}`, () =>
+      Effect.gen(function*() {
+        const box = yield* sandbox
+        yield* box.deploy("exec sleep 300")
+        const watching = yield* shortOfMemory(box, code, "2", [
+          "reap",
+          "--watch",
+          "--every",
+          "50ms",
+          "--metrics-port=0"
+        ])
+        yield* eventually("it watches", () => watching.stderr.includes("reaping every") || watching.ended)
+        yield* eventually("it has an agent to settle", () => watching.ended || Fs.existsSync(lock(box)))
+        const { agent_id: id } = yield* box.deploy("exit 3")
+        yield* becomes(box, id, "exited")
+        assert.isFalse(watching.ended, watching.stderr)
+        const reaper = JSON.parse(Fs.readFileSync(lock(box), "utf8"))
+        process.kill(reaper.holder.pid, "SIGTERM")
+        assert.strictEqual((yield* watching.result).code, 143)
+      }))
+  }
+})
 
 /** A deployment whose deployer was killed while it waited for the agent. */
 const deadDeployment = Effect.fnUntraced(function*(box: Sandbox, type: string, command = "sleep 301") {

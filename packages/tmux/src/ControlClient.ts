@@ -6,7 +6,7 @@
  * question. A number that goes back, a token out of turn, or a line that has no place is the end of the client:
  * whatever is in flight fails, and nothing is believed any more.
  *
- * Failure: when the client or its server ends, all that is in flight fails as "lost server". What was asked may have been
+ * Failure: when the client or its server ends, all that is in flight fails with `TmuxClientLost`. What was asked may have been
  * done. Interruption: the caller goes at once, and its answer is dropped when it comes. Time: the caller has to set a
  * limit. A server that does not answer leaves at most 512 questions behind; later ones are not written until
  * some of these are answered.
@@ -21,7 +21,7 @@ import * as Protocol from "./ControlProtocol.ts"
 import * as Executable from "./Executable.ts"
 import * as Failure from "./Failure.ts"
 import type { Answer, Question } from "./Operations.ts"
-import { TmuxCommandFailed, type TmuxError } from "./TmuxError.ts"
+import { TmuxClientLost, TmuxCommandFailed, type TmuxError } from "./TmuxError.ts"
 
 // The most questions that are written and not answered.
 const maxInFlight = 512
@@ -91,8 +91,7 @@ export const make = Effect.fnUntraced(function*(
     Queue.endUnsafe(input)
     const unanswered = pending.splice(0)
     for (const { answer, operation } of unanswered) {
-      const error = new TmuxCommandFailed({ operation, exitCode: null, stderr: "lost server" })
-      Deferred.doneUnsafe(answer, Effect.fail(error))
+      Deferred.doneUnsafe(answer, Effect.fail(new TmuxClientLost({ operation })))
     }
     Deferred.doneUnsafe(lost, Effect.void)
     // Who waits for room hears of it too.
@@ -141,7 +140,7 @@ export const make = Effect.fnUntraced(function*(
         const answer = Deferred.makeUnsafe<Answer, TmuxError>()
         if (!isOpen) {
           yield* room.release(1)
-          return yield* new TmuxCommandFailed({ operation, exitCode: null, stderr: "lost server" })
+          return yield* new TmuxClientLost({ operation })
         }
         pending.push({ operation, token, answer, stdout: "", stderr: "" })
         const lines = `${Commands.line(commands)}\n${Commands.line([["display-message", "-p", token]])}\n`
@@ -205,7 +204,10 @@ export const make = Effect.fnUntraced(function*(
 
   const found = yield* Effect.raceFirst(Deferred.await(ready), Effect.as(Deferred.await(lost), undefined))
   if (found?.[1] === true) return { serverPid: found[0], isOpen: () => isOpen, ask, lost: Deferred.await(lost) }
-  const stderr = diagnosis.trim() || (found === undefined ? "lost server" : "the control client could not be anchored")
+  const stderr = diagnosis.trim() ||
+    (found === undefined
+      ? "the control client ended before it was attached"
+      : "the control client could not be anchored")
   const error = Failure.classify({ operation, socket, target: "", exitCode, stderr })
   return yield* error._tag === "TmuxNoServer" ? error : new TmuxCommandFailed({ operation, exitCode, stderr })
 })

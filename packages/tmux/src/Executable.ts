@@ -11,12 +11,19 @@
  *
  * This is the only module that uses `effect/process`.
  */
-import { Duration, Effect, Exit, type PlatformError, Semaphore, Stream } from "effect"
+import { Duration, Effect, Exit, type PlatformError, Predicate, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import * as Commands from "./Commands.ts"
 import * as Descriptors from "./Descriptors.ts"
 import type { Answer, Question } from "./Operations.ts"
-import { TmuxCommandFailed, type TmuxError, TmuxNotFound, TmuxTimeout, TmuxTooOld } from "./TmuxError.ts"
+import {
+  TmuxCommandFailed,
+  type TmuxError,
+  TmuxNotFound,
+  TmuxNotStarted,
+  TmuxTimeout,
+  TmuxTooOld
+} from "./TmuxError.ts"
 import * as TmuxVersion from "./TmuxVersion.ts"
 
 /** How tmux is run. */
@@ -38,6 +45,21 @@ const mostAtOnce = 16
 
 const handedOn = ["PATH", "HOME", "TERM", "LANG"]
 
+/** What the system is short of when it answers so. */
+const shortOf: ReadonlySet<string> = new Set(["EAGAIN", "ENOMEM", "EMFILE", "ENFILE"])
+
+interface SpawnThrew {
+  readonly _tag: "SpawnThrew"
+  readonly code: string
+}
+
+/** The code by which the system refused to start a process, if that is what this says. */
+const spawnCodeOf = (cause: unknown): string | undefined =>
+  Predicate.hasProperty(cause, "syscall") && Predicate.isString(cause.syscall) && cause.syscall.startsWith("spawn") &&
+    Predicate.hasProperty(cause, "code") && Predicate.isString(cause.code)
+    ? cause.code
+    : undefined
+
 const ownEnvironment = (): Readonly<Record<string, string | undefined>> => globalThis.process.env
 
 /**
@@ -58,6 +80,16 @@ export const make = Effect.fnUntraced(function*(options: Options) {
 
   const turns = yield* Semaphore.make(mostAtOnce)
 
+  const failure = (operation: string) => (error: PlatformError.PlatformError | SpawnThrew): TmuxError => {
+    const code = error._tag === "SpawnThrew" ? error.code : spawnCodeOf(error.reason.cause)
+    if (code !== undefined && shortOf.has(code)) return new TmuxNotStarted({ operation, code })
+    if (error._tag === "SpawnThrew") return new TmuxCommandFailed({ operation, exitCode: null, stderr: error.code })
+    return error.reason._tag === "NotFound"
+      ? new TmuxNotFound({ executable })
+      : new TmuxCommandFailed({ operation, exitCode: null, stderr: error.message })
+  }
+
+  // Node throws some refusals of the system out of its spawn, ENOMEM among them, and reports others as events.
   const spawn = (program: string, args: ReadonlyArray<string>, stdin: ChildProcess.CommandInput) =>
     spawner.spawn(ChildProcess.make(program, args, {
       cwd: "/",
@@ -65,12 +97,12 @@ export const make = Effect.fnUntraced(function*(options: Options) {
       stdin,
       killSignal: "SIGTERM",
       forceKillAfter: "250 millis"
-    }))
-
-  const failure = (operation: string) => (error: PlatformError.PlatformError): TmuxError =>
-    error.reason._tag === "NotFound"
-      ? new TmuxNotFound({ executable })
-      : new TmuxCommandFailed({ operation, exitCode: null, stderr: error.message })
+    })).pipe(
+      Effect.catchDefect((defect): Effect.Effect<never, SpawnThrew> => {
+        const code = spawnCodeOf(defect)
+        return code === undefined ? Effect.die(defect) : Effect.fail({ _tag: "SpawnThrew", code })
+      })
+    )
 
   const within = (operation: string) => <A, E, R>(self: Effect.Effect<A, E, R>) =>
     Effect.timeoutOrElse(self, {

@@ -26,7 +26,10 @@ export interface Question {
   readonly socket: Target.SocketPath
   readonly operation: string
   readonly commands: ReadonlyArray<Commands.Command>
-  /** Whether a server is started when there is none; the transport sees to its options (`Commands.serverOptions`). */
+  /**
+   * Whether a server is started when there is none; the transport sees to its options (`Commands.serverOptions`). Whatever starts
+   * none may be asked twice.
+   */
   readonly starts: boolean
 }
 

@@ -19,7 +19,8 @@
  *
  * A client is only used as long as the socket's file is the one that it was attached by. A bound socket pins its inode, so
  * that a server that lost its file is told from its successor; each operation looks first. When the server or the client
- * ends, what is in flight fails (questions are asked again, a new session is not), and the next use attaches anew. A
+ * ends, what is in flight fails (questions are put again, at last to a process; a new session is not), and the next use
+ * attaches anew. A
  * server whose clients end soon after they came is given time, doubling up to a second, in place of one client after the
  * other.
  */
@@ -266,11 +267,17 @@ const makeChannel = (
     }
   )
 
-  const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> =>
-    obtain(question.operation, question.starts).pipe(
-      Effect.flatMap((found) => found === undefined ? executable.ask(question) : found.client.ask(question)),
-      executable.within(question.operation)
+  const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> => {
+    const put = Effect.flatMap(
+      obtain(question.operation, question.starts),
+      (found) => found === undefined ? executable.ask(question) : found.client.ask(question)
     )
+    const asked = question.starts ? put : put.pipe(
+      Effect.catchTag("TmuxClientLost", () => put),
+      Effect.catchTag("TmuxClientLost", () => executable.ask(question))
+    )
+    return executable.within(question.operation)(asked)
+  }
 
   // Keeps a client attached for as long as somebody follows.
   const follow = Effect.gen(function*() {

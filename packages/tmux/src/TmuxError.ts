@@ -3,7 +3,8 @@
  *
  * The classes separate what a caller must treat differently. `TmuxNoServer` and `TmuxNoSuchSession` are answers: tmux
  * (or the system, for the socket) said that there is nothing. `TmuxTimeout` and `TmuxCommandFailed` are the absence of
- * an answer: what they leave is unknown, and must not be read as "nothing is there".
+ * an answer: what they leave is unknown, and must not be read as "nothing is there". So are `TmuxNotStarted`, where nothing
+ * was asked, and `TmuxClientLost`, where what was asked may have been done.
  *
  * No message repeats the text of an argument that was refused, since it may be a secret.
  */
@@ -36,6 +37,26 @@ export class TmuxTimeout extends Schema.TaggedError<TmuxTimeout>()("TmuxTimeout"
   override get message() {
     return `tmux did not answer to ${this.operation} within ${this.millis} ms: ` +
       "the machine may be overloaded or the tmux server stopped; try again"
+  }
+}
+
+/** The system had no memory, process or file descriptor left for a tmux process: nothing was asked. */
+export class TmuxNotStarted extends Schema.TaggedError<TmuxNotStarted>()("TmuxNotStarted", {
+  operation: Schema.String,
+  code: Schema.String
+}) {
+  override get message() {
+    return `no process could be started to ask tmux for ${this.operation} (${this.code}): free memory, or raise the limits ` +
+      "on processes and open files, and try again"
+  }
+}
+
+/** The control client ended before it gave an answer; what it was asked for may have been done. */
+export class TmuxClientLost extends Schema.TaggedError<TmuxClientLost>()("TmuxClientLost", {
+  operation: Schema.String
+}) {
+  override get message() {
+    return `the control client of tmux ended before it answered to ${this.operation}, which may have been done: try again`
   }
 }
 
@@ -101,6 +122,8 @@ export const TmuxError = Schema.Union([
   TmuxNotFound,
   TmuxTooOld,
   TmuxTimeout,
+  TmuxNotStarted,
+  TmuxClientLost,
   TmuxNoServer,
   TmuxNoSuchSession,
   TmuxDuplicateSession,

@@ -1,8 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Clock, Effect, Fiber } from "effect"
+import { Clock, Effect, Exit, Fiber, Layer, PlatformError } from "effect"
+import { ChildProcessSpawner } from "effect/process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { Target, Tmux, type TmuxError } from "../src/index.ts"
+import { Target, Tmux, type TmuxError, TmuxProcess } from "../src/index.ts"
 import { endServer, isAlive, layer, makeFixture, temporaryDirectory, tmux, transport, until } from "./RealServer.ts"
 import { failsWith, named, sessionName, suite } from "./TmuxContract.ts"
 
@@ -22,6 +23,50 @@ const timed = <A, E, R>(self: Effect.Effect<A, E, R>) =>
     const value = yield* self
     return [value, (yield* Clock.currentTimeMillis) - start] as const
   })
+
+/** A system that refuses to start any process, as Node says so: out of its spawn, or by an event. */
+const refusing = (code: string, how: "throws" | "reports") =>
+  Layer.succeed(
+    ChildProcessSpawner.ChildProcessSpawner,
+    ChildProcessSpawner.make(() =>
+      Effect.suspend(() => {
+        const error = Object.assign(new Error(`spawn tmux ${code}`), { code, syscall: "spawn tmux", errno: -12 })
+        if (how === "throws") throw error
+        return Effect.fail(PlatformError.systemError({
+          module: "ChildProcess",
+          method: "spawn",
+          _tag: "Unknown",
+          cause: error
+        }))
+      })
+    )
+  )
+
+describe("a system that is short of memory, processes or files", () => {
+  for (const [code, how] of [["ENOMEM", "throws"], ["EAGAIN", "reports"], ["EMFILE", "reports"]] as const) {
+    it.live(`is a failure that says so, and no defect: ${code}`, () =>
+      Effect.gen(function*() {
+        const tmux = yield* Tmux
+        assert.deepInclude(yield* failsWith(tmux.version, "TmuxNotStarted"), { operation: "version", code })
+      }).pipe(Effect.provide(TmuxProcess.layer().pipe(Layer.provide(refusing(code, how))))))
+  }
+
+  it.live("another refusal to start a process is a failure of tmux, and another defect stays one", () =>
+    Effect.gen(function*() {
+      const version = Effect.flatMap(Tmux, (tmux) => tmux.version)
+      const layer = (how: "throws" | "reports") => TmuxProcess.layer().pipe(Layer.provide(refusing("EINVAL", how)))
+      yield* failsWith(Effect.provide(version, layer("throws")), "TmuxCommandFailed")
+      yield* failsWith(Effect.provide(version, layer("reports")), "TmuxCommandFailed")
+      const broken = Layer.succeed(
+        ChildProcessSpawner.ChildProcessSpawner,
+        ChildProcessSpawner.make(() => Effect.die("broken"))
+      )
+      const exit = yield* Effect.exit(
+        Effect.provide(version, TmuxProcess.layer().pipe(Layer.provide(broken)))
+      )
+      assert.isTrue(Exit.hasDies(exit))
+    }))
+})
 
 /** An executable in place of tmux. `calls` tells what it was called with so far, one line per call. */
 const fake = Effect.fnUntraced(function*(body: string) {
