@@ -21,6 +21,7 @@ import { codex } from "./agents/codex.ts"
 import { gemini } from "./agents/gemini.ts"
 import { opencode } from "./agents/opencode.ts"
 import type { Kind, RealAgent } from "./agents/RealAgent.ts"
+import { releases } from "./agents/releases.ts"
 import * as Watch from "./agents/Watch.ts"
 
 const agents: Readonly<Record<Kind, RealAgent>> = { claude, codex, gemini, opencode }
@@ -44,7 +45,7 @@ class NotInstalled extends Schema.TaggedError<NotInstalled>()("NotInstalled", {
 const run = promisify(execFile)
 
 /** Installs one agent with nothing of it outside of its directory; answers with the directory of its executable. */
-const install = Effect.fnUntraced(function*({ release }: RealAgent, directory: string) {
+const install = Effect.fnUntraced(function*(release: string, directory: string) {
   const [prefix, home] = [join(directory, "npm"), join(directory, "npm-home")]
   for (const path of [prefix, home]) Fs.mkdirSync(path)
   const args = ["install", "--prefix", prefix, "--no-audit", "--no-fund", "--loglevel=error", release]
@@ -76,9 +77,12 @@ const prove = (agent: RealAgent, root: string) =>
     const directory = join(root, agent.kind)
     Fs.mkdirSync(directory)
     // Only for an installation that is cut short: each case watches for itself.
-    const watch = Watch.make(directory, [])
-    const [took, bin] = yield* Effect.timed(Effect.onInterrupt(install(agent, directory), () => Effect.sync(watch.end)))
-    yield* Console.log(`installed ${agent.release} in ${seconds(Duration.toMillis(took))}`)
+    const watch = Watch.make(directory)
+    const release = releases[agent.kind]
+    const [took, bin] = yield* Effect.timed(
+      Effect.onInterrupt(install(release, directory), () => Effect.sync(watch.end))
+    )
+    yield* Console.log(`installed ${release} in ${seconds(Duration.toMillis(took))}`)
     const caller = {
       environment: { PATH: process.env["PATH"], LANG: "C.UTF-8" },
       cwd: directory,

@@ -57,9 +57,11 @@ const stage = Effect.fnUntraced(function*(
   const [project, home, temporary] = [join(directory, "project"), join(directory, "home"), join(directory, "tmp")]
   for (const path of [project, home, temporary]) Fs.mkdirSync(path, { recursive: true })
 
+  const slipway = yield* Slipway
+  const deployer = { pid: process.pid, socket: slipway.home.socket }
   const { canary, prompt } = makePrompt(promptLength)
   const watch = yield* Effect.acquireRelease(
-    Effect.sync(() => Watch.make(ground, [canary, stubKey])),
+    Effect.sync(() => Watch.make(ground, { deployer, forbidden: [canary, stubKey] })),
     ({ end }) => Effect.sync(end)
   )
   const stub = yield* Stub.serve(agent, behaviour(directory), watch.look)
@@ -70,7 +72,6 @@ const stage = Effect.fnUntraced(function*(
     Fs.mkdirSync(dirname(join(home, path)), { recursive: true })
     Fs.writeFileSync(join(home, path), content)
   }
-  const slipway = yield* Slipway
   const deploy: DeployInput = {
     project,
     prompt,

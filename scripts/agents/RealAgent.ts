@@ -1,6 +1,6 @@
 /**
- * What the proof has to know of one real agent: where it comes from, how it is pointed at a stub of its provider's
- * API, and how that API answers. One module per agent fulfils this; none of them runs anything.
+ * What the proof has to know of one real agent: how it is pointed at a stub of its provider's API, and how that API
+ * answers. One module per agent fulfils this; none of them runs anything.
  */
 import type { AgentCommand } from "@slipway/core"
 
@@ -34,8 +34,6 @@ export interface Setup {
 
 export interface RealAgent {
   readonly kind: Kind
-  /** The npm package, with the version that the proof was written for. */
-  readonly release: string
   readonly setup: (url: string) => Setup
   /** Whether a question is one to the model, and not for a list of models or the like. */
   readonly asksModel: (question: Question) => boolean

@@ -2,8 +2,11 @@
  * Watches the processes of one case, independently of how Slipway finds them: by the directory of the case, which each
  * of them has in its environment or its arguments, and by descent from those, from their first sight on.
  *
- * What a look finds is kept by pid and start time, so that a process stays known when it is given to another parent or
- * wipes its environment. A process that comes and goes between two looks is not seen. Linux alone.
+ * The deployer's own processes name that directory too, since the home's socket is in it. They are no part of the case: what
+ * descends from the deployer, and the home's tmux, which its server leaves that descent for. An agent descends from the server.
+ *
+ * What one reading of the process table finds is kept by pid and start time, so that a process stays known when it is given to
+ * another parent or wipes its environment. A process that comes and goes between two readings is not seen. Linux alone.
  */
 import * as Fs from "node:fs"
 
@@ -61,6 +64,9 @@ const table = (): ReadonlyMap<number, Process> =>
     })
   )
 
+// It names itself "tmux: client" or "tmux: server" soon after its start.
+const isTmux = ({ name }: Process) => /^tmux(: |$)/.test(name)
+
 const identity = ({ pid, start }: Process) => `${pid}:${start}`
 
 export interface Watch {
@@ -77,27 +83,45 @@ export interface Watch {
   readonly children: (pid: number) => ReadonlyArray<Process>
 }
 
-/** Watches what starts from now on; `forbidden` must not stand in any argument list. */
-export const make = (directory: string, forbidden: ReadonlyArray<string>): Watch => {
+export interface Options {
+  /** What must not stand in any argument list. */
+  readonly forbidden?: ReadonlyArray<string>
+  /** The program that deploys, and the socket of its home; without it all that starts counts. */
+  readonly deployer?: { readonly pid: number; readonly socket: string }
+}
+
+const descends = (process: Process, ancestor: number, now: ReadonlyMap<number, Process>): boolean => {
+  for (let at: Process | undefined = process; at !== undefined; at = now.get(at.parent)) {
+    if (at.parent === ancestor) return true
+  }
+  return false
+}
+
+/** Watches what starts from now on. */
+export const make = (directory: string, { deployer, forbidden = [] }: Options = {}): Watch => {
   const strangers = new Set([...table().values()].map(identity))
   const members = new Set<string>()
   const exposed = new Set<string>()
 
+  const isDeployers = (process: Process, now: ReadonlyMap<number, Process>) =>
+    deployer !== undefined &&
+    (descends(process, deployer.pid, now) || isTmux(process) && process.argv.includes(deployer.socket))
+
   const look = () => {
     const now = table()
+    for (const process of now.values()) if (isDeployers(process, now)) strangers.add(identity(process))
     const news = [...now.values()].filter((process) => !strangers.has(identity(process)))
     for (const { argv } of news) if (forbidden.some((text) => argv.includes(text))) exposed.add(argv.slice(0, 200))
-    // The server of the home's sessions stays, idle.
-    const candidates = news.filter(({ isZombie, name }) => !isZombie && name !== "tmux: server")
+    const candidates = news.filter(({ isZombie }) => !isZombie)
     let found = true
     while (found) {
       found = false
       for (const process of candidates) {
         if (members.has(identity(process))) continue
         const parent = now.get(process.parent)
-        const descends = parent !== undefined && members.has(identity(parent))
+        const isChild = parent !== undefined && members.has(identity(parent))
         if (
-          descends || process.argv.includes(directory) ||
+          isChild || process.argv.includes(directory) ||
           (read(`/proc/${process.pid}/environ`) ?? "").includes(directory)
         ) {
           members.add(identity(process))

@@ -30,7 +30,6 @@ const reply = (question: Question, whole: Block, empty: Block, delta: Block, sto
 
 export const claude: RealAgent = {
   kind: "claude",
-  release: "@anthropic-ai/claude-code@2.1.330",
   setup: (url) => ({
     model,
     args: [],

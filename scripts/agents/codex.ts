@@ -31,7 +31,6 @@ const shells: ReadonlyArray<readonly [name: string, input: (command: string) => 
 
 export const codex: RealAgent = {
   kind: "codex",
-  release: "@openai/codex@0.169.0",
   setup: (url) => ({
     model: "gpt-5",
     args: [

@@ -22,7 +22,6 @@ const settings = {
 
 export const gemini: RealAgent = {
   kind: "gemini",
-  release: "@google/gemini-cli@0.61.0",
   setup: (url) => ({
     model,
     args: [],

@@ -17,7 +17,6 @@ const reply = (delta: Readonly<Record<string, unknown>>, finishReason: string) =
 
 export const opencode: RealAgent = {
   kind: "opencode",
-  release: "opencode-ai@1.18.33",
   setup: (url) => ({
     model: `stub/${model}`,
     args: [],
