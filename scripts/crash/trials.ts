@@ -619,7 +619,7 @@ const failedAt = async (
   const own = outcomeOf(ran)
   const failures: Array<string> = []
   const said = own ?? `exit code ${ran.code}`
-  // Node ends itself when it can't wake its own threads, which is a crash as any other.
+  // Node itself was seen to end here, which is a kill as any other.
   const crashed = lasting && point.syscall.startsWith("write") && ran.code === null
   if (!crashed && ran.code !== 0 && ran.code !== 5 && ran.code !== 6) {
     failures.push(`it ended with ${said} ${ran.errors.slice(0, 400)}`)

@@ -7,9 +7,8 @@
  *
  * How long an agent retries a broken network is left to the person who deploys it; these are the knobs, none is set
  * here: for claude the variable `CLAUDE_CODE_MAX_RETRIES`; for codex
- * `-c model_providers.<name>.request_max_retries=0` and `stream_max_retries=0`, which do not help when the connection
- * is refused; gemini and opencode have none. Some of these agents wait for ever on a dead network, so a limit on the
- * whole run is the only bound that holds for all.
+ * `-c model_providers.<name>.request_max_retries=0` and `stream_max_retries=0`; gemini and opencode have none. Runs were
+ * seen that did not end by themselves with any of these set, so a limit on the whole run is the only bound that holds.
  *
  * `findExecutable` only looks: it makes nothing, can be interrupted between two look-ups, and has no time limit of its
  * own; a directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.

@@ -1,10 +1,8 @@
 /**
  * The session that a control client is attached to: tmux has no client without one.
  *
- * It costs the server nothing (its one pane runs no program), goes with its client (a hook of its own ends it), and no
- * transport lists it. The option `destroy-unattached` would be the plain way to end it, but lets tmux destroy the session
- * of a client that is about to go while the server still uses it: the server of tmux 3.3a crashed in 18 of 60 detachments
- * under load, and in none with the hook.
+ * It costs the server nothing, since its one pane runs no program. It ends with its client, and no transport lists it. A hook
+ * of its own ends it, and not tmux's option for that purpose, with which the server of tmux 3.3a was seen to crash.
  *
  * It is known by all of: a name that no session of ours has, an option that is only set here, and a single pane without a
  * process. So a session in which anything runs is never hidden, whatever it is called and whatever is set on it.

@@ -36,8 +36,8 @@ export interface Options {
   readonly environment?: Readonly<Record<string, string | undefined>> | undefined
 }
 
-// tmux keeps a control client, and itself when it is to end, until it has written all that the client is owed: so somebody
-// reads it in any case, also when this process was killed.
+// tmux was seen to keep a control client that should have ended. So a process reads the client's output in any case, also
+// when this process was killed.
 const alwaysRead = "\"$@\" | { cat; exec cat >/dev/null; }"
 
 // Processes at one time: more would only take the machine from each other, and from the agents that they start.

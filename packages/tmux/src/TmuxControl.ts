@@ -2,17 +2,15 @@
  * tmux by one control client per socket: the transport of a long-lived process that asks often, or at once.
  *
  * A client is attached at the first use of a socket, if its server has no session yet (see `Options.attach`; otherwise
- * each call is a process), shared by all fibers, and detached with the layer's scope. What is
- * asked while another answer is under way does not wait for it. The client's anchor session is hidden by every transport
- * and never outlives its client, also when this process is killed; the server stays.
+ * each call is a process). All fibers share it, and it is detached with the layer's scope. A question does not wait for the
+ * answer to an earlier one. The client's anchor session is hidden by every transport and never outlives its client, also
+ * when this process is killed; the server stays.
  *
  * Questions never start a server; `newSession` starts it as `TmuxProcess` does.
  *
- * Not safe with every tmux: before the fix of https://github.com/tmux/tmux/pull/4980 (2026) the server crashes, and all
- * sessions with it, when a session is made or ended, by whomever, in the moment in which a control client introduces
- * itself. With tmux 3.3a and another process that made and ended sessions without a pause that was 4 of 150 clients. So
- * this transport attaches once and stays. Whoever needs neither speed nor events, or attaches often (a command that
- * soon ends), is better served by `TmuxProcess`, which cannot bring this about.
+ * tmux 3.3a was seen to end, with all its sessions, while a control client was attaching (mended upstream in 2026). So this
+ * transport attaches once, to a server without sessions, and stays. A program that needs neither speed nor events, or that
+ * attaches often (a command that soon ends), is better served by `TmuxProcess`, which attaches nothing.
  *
  * Time: each operation ends within the time limit, attaching included, also when the server is frozen. What it wrote stays
  * written: the server may still do it later, and the answer is then dropped. An interrupted operation ends at once.
@@ -40,10 +38,9 @@ import { type TmuxEvent, TmuxEvents } from "./TmuxEvents.ts"
 
 export interface Options extends Executable.Options {
   /**
-   * Which servers a client may be attached to. tmux crashes, with all sessions, when a session is made or ended at the
-   * moment in which a control client introduces itself (tmux/tmux#4980: seen with 3.3a in 4 of 150 tries beside sessions that
-   * came and went without a pause). So by default a client only comes to a server that has no session to lose, and
-   * all others are asked by a process per call. `any` is for a tmux that is known to be mended.
+   * Which servers a client may be attached to. By default only a server that has no session to lose: tmux 3.3a was seen
+   * to end, with all its sessions, while a client was attaching. All other servers are asked by a process per call.
+   * `to-any-server` is for a tmux that is known to be mended.
    */
   readonly attach?: "to-empty-servers" | "to-any-server" | undefined
 }

@@ -29,11 +29,11 @@ export const isAlive = (pid: number): boolean => {
   }
 }
 
-/** Waits until a condition holds, and fails after five seconds. */
+/** Waits until a condition holds, and fails after twenty seconds. */
 export const until = (condition: () => boolean): Effect.Effect<void> =>
   Effect.suspend(() => condition() ? Effect.void : Effect.fail("not yet" as const)).pipe(
     Effect.retry(Schedule.spaced("2 millis")),
-    Effect.timeout("5 seconds"),
+    Effect.timeout("20 seconds"),
     Effect.orDie
   )
 
@@ -75,9 +75,9 @@ export const makeFixture = Effect.gen(function*() {
 export const transport = (options?: TmuxProcess.Options) =>
   TmuxProcess.layer(options).pipe(Layer.provide(NodeServices.layer))
 
-/** The transport of control clients on the installed tmux, which also come to servers that have sessions. */
+/** The transport of control clients on the installed tmux: a client only comes to a server without sessions. */
 export const control = (options?: TmuxControl.Options) =>
-  TmuxControl.layer({ attach: "to-any-server", ...options }).pipe(Layer.provide(NodeServices.layer))
+  TmuxControl.layer(options).pipe(Layer.provide(NodeServices.layer))
 
 export const layer = Layer.merge(transport(), Layer.effect(Fixture, makeFixture))
 
