@@ -89,7 +89,7 @@ const prove = (agent: RealAgent, root: string) =>
       umask: 0o022,
       isRoot: process.getuid?.() === 0
     }
-    const tried = Effect.forEach(cases, ({ name, run }) =>
+    const tried = Effect.forEach(cases.filter(({ appliesTo }) => appliesTo(agent)), ({ name, run }) =>
       Effect.flatMap(
         Effect.timed(run({ agent, directory, bin })),
         ([took, findings]) => tell(agent, name, findings, took)

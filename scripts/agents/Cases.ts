@@ -4,7 +4,7 @@
  */
 import { type Agent, CleanupReport, type DeployInput, Slipway } from "@slipway/core"
 import { Anchor } from "@slipway/tmux"
-import { Cause, Deferred, Effect, Exit, Fiber, Result, Schedule, type Scope, Stream } from "effect"
+import { Cause, Deferred, Effect, Exit, Fiber, Option, Result, Schedule, Schema, type Scope, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import { randomBytes } from "node:crypto"
 import * as Fs from "node:fs"
@@ -258,17 +258,44 @@ const isKilledAtWork = (ground: Ground) =>
     ]
   })
 
+const hasType = Schema.is(Schema.Struct({ type: Schema.Literal("result") }))
+const decodeLine = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Unknown))
+
+/** Its model wants a command that outlives the answer: the agent refuses that, and its run ends with one result. */
+const endsWithItsResult = (ground: Ground) =>
+  Effect.gen(function*() {
+    const scene = yield* stage(ground, "background", (directory) => ({
+      _tag: "runs",
+      command: `touch '${directory}/started'; exec sleep 3600`,
+      inBackground: true
+    }))
+    const { agent } = yield* scene.slipway.deploy(scene.deploy)
+    const { state } = yield* scene.slipway.wait(agent.id)
+    const said = yield* scene.slipway.output(agent.id).pipe(Stream.decodeText, Stream.mkString)
+    const results = said.split("\n").filter((line) => Option.exists(decodeLine(line), hasType))
+    return [
+      endedAs(state, "a success", state._tag === "exited" && state.code === 0 && state.outcome === "success"),
+      check("it told one result", results.length === 1, results),
+      check("the command did not run", !Fs.existsSync(join(scene.directory, "started"))),
+      ...scene.deliveredUnseen(),
+      ...yield* scene.nothingLeft
+    ]
+  })
+
 /** One promise, tried on one agent. It never fails: what goes wrong is a finding. */
 export interface Case {
   readonly name: string
+  readonly appliesTo: (agent: RealAgent) => boolean
   readonly run: (ground: Ground) => Effect.Effect<ReadonlyArray<Finding>, never, Slipway>
 }
 
 const define = <E>(
   name: string,
-  body: (ground: Ground) => Effect.Effect<ReadonlyArray<Finding>, E, Scope.Scope | Slipway>
+  body: (ground: Ground) => Effect.Effect<ReadonlyArray<Finding>, E, Scope.Scope | Slipway>,
+  appliesTo: Case["appliesTo"] = () => true
 ): Case => ({
   name,
+  appliesTo,
   run: (ground) =>
     Effect.scoped(body(ground)).pipe(
       Effect.timeout(limit),
@@ -288,5 +315,6 @@ export const cases: ReadonlyArray<Case> = [
   define("hangs, deployer is interrupted", isInterrupted),
   define("hangs, is stopped", isStopped),
   define("runs a tool, is stopped", isStoppedAtWork),
-  define("runs a tool, is killed", isKilledAtWork)
+  define("runs a tool, is killed", isKilledAtWork),
+  define("wants a command to outlive it", endsWithItsResult, (agent) => agent.runInBackground !== undefined)
 ]

@@ -41,6 +41,8 @@ export interface RealAgent {
   readonly say: (question: Question, text: string) => Reply
   /** The model runs a shell command; undefined when this question offers no shell, or brings a command's result. */
   readonly run: (question: Question, command: string) => Reply | undefined
+  /** The same, and the agent is not to wait for the command; undefined where its shell has no such option. */
+  readonly runInBackground?: (question: Question, command: string) => Reply | undefined
   /** The provider refuses for good, in the way after which this agent gives up soonest. */
   readonly refuse: Reply
 }

@@ -13,12 +13,15 @@ import { json } from "./RealAgent.ts"
 /** What the stub's model says. */
 export const answer = "hello from the stub"
 
-/** What the stub does with a question to the model: answer, refuse, keep the answer open, or run a shell command first. */
+/**
+ * What the stub does with a question to the model: answer, refuse, keep the answer open, or run a shell command first, which
+ * the agent waits for or, `inBackground`, does not.
+ */
 export type Behaviour =
   | { readonly _tag: "answers" }
   | { readonly _tag: "refuses" }
   | { readonly _tag: "hangs" }
-  | { readonly _tag: "runs"; readonly command: string }
+  | { readonly _tag: "runs"; readonly command: string; readonly inBackground?: boolean }
 
 export interface Stub {
   readonly url: string
@@ -61,9 +64,11 @@ export const serve = Effect.fnUntraced(function*(
       case "hangs":
         response.writeHead(200, { "content-type": "text/event-stream" }).flushHeaders()
         break
-      case "runs":
-        send(response, agent.run(question, behaviour.command) ?? agent.say(question, answer))
+      case "runs": {
+        const run = behaviour.inBackground === true ? agent.runInBackground : agent.run
+        send(response, run?.(question, behaviour.command) ?? agent.say(question, answer))
         break
+      }
     }
     Deferred.doneUnsafe(asked, Effect.void)
   }

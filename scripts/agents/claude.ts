@@ -28,6 +28,13 @@ const reply = (question: Question, whole: Block, empty: Block, delta: Block, sto
     ], { named: true })
     : json(200, message([whole], stopReason))
 
+const useBash = (question: Question, input: Block) => {
+  if (!question.body.includes(`"name":"Bash"`) || question.body.includes(`"type":"tool_result"`)) return undefined
+  const tool = { type: "tool_use", id: "toolu_stub", name: "Bash" }
+  const delta = { type: "input_json_delta", partial_json: JSON.stringify(input) }
+  return reply(question, { ...tool, input }, { ...tool, input: {} }, delta, "tool_use")
+}
+
 export const claude: RealAgent = {
   kind: "claude",
   setup: (url) => ({
@@ -46,12 +53,7 @@ export const claude: RealAgent = {
   asksModel: ({ method, path }) => method === "POST" && path === "/v1/messages",
   say: (question, text) =>
     reply(question, { type: "text", text }, { type: "text", text: "" }, { type: "text_delta", text }, "end_turn"),
-  run: (question, command) => {
-    if (!question.body.includes(`"name":"Bash"`) || question.body.includes(`"type":"tool_result"`)) return undefined
-    const input = { command, description: "Waits" }
-    const tool = { type: "tool_use", id: "toolu_stub", name: "Bash" }
-    const delta = { type: "input_json_delta", partial_json: JSON.stringify(input) }
-    return reply(question, { ...tool, input }, { ...tool, input: {} }, delta, "tool_use")
-  },
+  run: (question, command) => useBash(question, { command, description: "Waits" }),
+  runInBackground: (question, command) => useBash(question, { command, description: "Waits", run_in_background: true }),
   refuse: json(500, { type: "error", error: { type: "api_error", message: "the stub refuses" } })
 }
