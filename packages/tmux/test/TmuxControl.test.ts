@@ -604,8 +604,8 @@ describe("TmuxControl on a tmux that misbehaves", () => {
         yield* Effect.gen(function*() {
           const server = (yield* Tmux).server(socket)
           const make = server.newSession({ name: sessionName("one"), environment: {}, script: "/s" })
-            yield* failsWith(make, "TmuxClientLost")
-          }).pipe(Effect.provide(fakeControl({ executable, timeout: "2 seconds" })))
+          yield* failsWith(make, "TmuxClientLost")
+        }).pipe(Effect.provide(fakeControl({ executable, timeout: "2 seconds" })))
       }
     }))
 
