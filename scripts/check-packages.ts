@@ -11,6 +11,7 @@ import { tmpdir } from "node:os"
 import { join } from "node:path"
 import { publint } from "publint"
 import { formatMessage } from "publint/utils"
+import { blocksOf } from "./docs/Markdown.ts"
 
 const root = join(import.meta.dirname, "..")
 const names = ["tmux", "core", "cli"]
@@ -72,11 +73,11 @@ const checkTarball = async (name: string, tarball: string): Promise<void> => {
 }
 
 /** The blocks of TypeScript in a package's README. */
-const snippets = (name: string): ReadonlyArray<string> =>
-  readFileSync(join(root, "packages", name, "README.md"), "utf8").split("```").filter((block) =>
-    block.startsWith("ts\n")
-  )
-    .map((block) => block.slice("ts\n".length))
+const snippets = (name: string): ReadonlyArray<string> => {
+  const path = join("packages", name, "README.md")
+  return blocksOf(path, readFileSync(join(root, path), "utf8")).filter(({ language }) => language === "ts")
+    .map(({ text }) => text)
+}
 
 /** Both libraries in a project of their user: types, code of the READMEs, loading, and the command beside them. */
 const useLibraries = (project: string, tarballs: Record<string, string>): void => {

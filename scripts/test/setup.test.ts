@@ -68,7 +68,7 @@ ln -sf "${process.execPath}" node_modules/${node}/bin/node`
 
   const run = (env: Readonly<Record<string, string>> = {}) => {
     Fs.writeFileSync(calls, "")
-    const { status, stderr, stdout } = spawnSync("clone/scripts/setup", [], {
+    const { status, stderr, stdout } = spawnSync(Path.join("clone", "scripts", "setup"), [], {
       cwd: directory,
       encoding: "utf8",
       env: { HOME: directory, PATH: at("bin"), ...env }
