@@ -23,7 +23,7 @@ import { task } from "./commands/task.ts"
 import { wait } from "./commands/wait.ts"
 import type { Failure } from "./Errors.ts"
 import * as ExitCode from "./ExitCode.ts"
-import { layerLogger, Output } from "./Output.ts"
+import { layerConsole, layerLogger, Output } from "./Output.ts"
 import * as Report from "./Report.ts"
 import type { Process } from "./RunMain.ts"
 
@@ -70,7 +70,7 @@ export const main = (args: ReadonlyArray<string>) => ({ exitWith, received }: Pr
     // These have been shown, by the presenter.
     Effect.catchIf(Cli.isShown, () => Effect.flatMap(ExitCode.ExitStatus, ({ conclude }) => conclude(ExitCode.usage)))
   )
-  const services = Layer.mergeAll(Cli.layer, layerLogger, layerNode, ExitCode.ExitStatus.layer).pipe(
+  const services = Layer.mergeAll(Cli.layer, layerConsole, layerLogger, layerNode, ExitCode.ExitStatus.layer).pipe(
     Layer.provideMerge(Output.layer({ json: Cli.wantsJson(args) }))
   )
   const codeOf = Effect.fnUntraced(function*(exit: Exit.Exit<void, Failure>) {

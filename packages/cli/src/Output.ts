@@ -3,11 +3,13 @@
  *
  * Standard output carries the answer and nothing else: with `--json` exactly one JSON value, otherwise text for people. Notes,
  * problems, progress and logs go to standard error. A reader that goes away (a closed pipe) mutes the output and changes
- * nothing else: no release is cut short by it, and no exit code depends on it. Text from outside (descriptions, paths, messages) is freed of control
- * characters first, so that it can't drive the terminal; the output of agents is passed on byte for byte.
+ * nothing else: no release is cut short by it, and no exit code depends on it. An answer that can't be written is said, and is
+ * not success. Text from outside (descriptions, paths, messages) is freed of control characters first, so that it can't drive
+ * the terminal; the output of agents is passed on byte for byte.
  */
 import { currentCaller } from "@slipway/core"
-import { Context, Deferred, Effect, Layer, Logger, Predicate, References } from "effect"
+import { Console, Context, Deferred, Effect, Layer, Logger, Predicate, References } from "effect"
+import * as Streams from "./Streams.ts"
 
 export type Style = "bold" | "dim" | "green" | "red" | "yellow"
 
@@ -24,12 +26,14 @@ export class Output extends Context.Service<Output, {
   readonly line: (text: string) => Effect.Effect<void>
   /** A line for people on standard error. */
   readonly note: (text: string) => Effect.Effect<void>
-  /** The same, for a logger. */
-  readonly noteUnsafe: (text: string) => void
+  /** A line where it is asked for outside of an effect. */
+  readonly printUnsafe: (stream: Streams.Name, text: string) => void
   /** What is going on, on one line that the next one replaces; only where standard error is a terminal. */
   readonly progress: (text: string | undefined) => Effect.Effect<void>
   /** Passes bytes on, and waits until they are taken. */
-  readonly bytes: (stream: "stdout" | "stderr", bytes: Uint8Array) => Effect.Effect<void>
+  readonly bytes: (stream: Streams.Name, bytes: Uint8Array) => Effect.Effect<void>
+  /** Whether an answer could not be written, which has been said. */
+  readonly isLost: Effect.Effect<boolean>
   /** Completes when nobody reads standard output any more. */
   readonly closed: Effect.Effect<void>
   /** How many columns help may take. */
@@ -53,26 +57,19 @@ export const plainLines = (text: string): string =>
 const make = Effect.fnUntraced(function*({ json }: { readonly json: boolean }) {
   const { environment } = yield* currentCaller
   const closed = yield* Deferred.make<void>()
-  const open = { stdout: true, stderr: true }
   let answered = false
   let progressShown = false
 
-  // Every error counts as a reader that is gone: there is nobody left to tell it to.
-  process.stdout.on("error", () => {
-    open.stdout = false
-    Deferred.doneUnsafe(closed, Effect.void)
-  })
-  process.stderr.on("error", () => void (open.stderr = false))
+  Streams.whenClosed(() => Deferred.doneUnsafe(closed, Effect.void))
 
-  const writeUnsafe = (stream: "stdout" | "stderr", text: string) => {
-    if (!open[stream]) return
+  const writeUnsafe = (stream: Streams.Name, text: string) => {
     if (progressShown && (stream === "stderr" || process.stdout.isTTY)) {
-      process.stderr.write("\r\u001b[K")
+      Streams.write("stderr", "\r\u001b[K")
       progressShown = false
     }
-    process[stream].write(text)
+    Streams.write(stream, text)
   }
-  const write = (stream: "stdout" | "stderr", text: string) => Effect.sync(() => writeUnsafe(stream, text))
+  const write = (stream: Streams.Name, text: string) => Effect.sync(() => writeUnsafe(stream, text))
 
   const colored = process.stdout.isTTY && (environment["NO_COLOR"] ?? "") === "" && environment["TERM"] !== "dumb"
 
@@ -88,18 +85,18 @@ const make = Effect.fnUntraced(function*({ json }: { readonly json: boolean }) {
     answered: Effect.sync(() => answered),
     line: (text) => json ? Effect.void : write("stdout", `${text}\n`),
     note: (text) => write("stderr", `${text}\n`),
-    noteUnsafe: (text) => writeUnsafe("stderr", `${text}\n`),
+    printUnsafe: (stream, text) => writeUnsafe(stream, `${text}\n`),
     progress: (text) =>
       Effect.sync(() => {
-        if (!process.stderr.isTTY || !open.stderr || (text === undefined && !progressShown)) return
-        process.stderr.write(`\r\u001b[K${text ?? ""}`)
+        if (!process.stderr.isTTY || (text === undefined && !progressShown)) return
+        Streams.write("stderr", `\r\u001b[K${text ?? ""}`)
         progressShown = text !== undefined
       }),
     bytes: (stream, bytes) =>
-      Effect.callback<void>((resume) => {
-        if (!open[stream]) return resume(Effect.void)
-        process[stream].write(bytes, () => resume(Effect.void))
-      }),
+      Effect.callback<void>((resume) =>
+        Streams.write(stream, bytes, { isAnswer: true, taken: () => resume(Effect.void) })
+      ),
+    isLost: Effect.sync(() => Streams.lost() !== undefined),
     closed: Deferred.await(closed),
     width: Math.min(100, Math.max(40, process.stdout.columns ?? 80)),
     paint: (style, text) => colored ? `\u001b[${codes[style]}m${text}\u001b[0m` : text
@@ -120,8 +117,18 @@ export const layerLogger = Layer.unwrap(
       const text = `slipway: ${levels[logLevel] ?? logLevel.toLowerCase()}: ${words.join(" ")}${
         annotations.length === 0 ? "" : ` (${annotations.join(", ")})`
       }`
-      output.noteUnsafe(plain(text))
+      output.printUnsafe("stderr", plain(text))
     })
     return Logger.layer([logger])
+  })
+)
+
+/** What is printed through a console, as `effect/cli` prints completions, is written as every other answer. */
+export const layerConsole = Layer.effect(
+  Console.Console,
+  Effect.map(Output, (output): Console.Console => {
+    const print = (stream: Streams.Name) => (...words: ReadonlyArray<unknown>) =>
+      output.printUnsafe(stream, words.join(" "))
+    return Object.assign(Object.create(globalThis.console), { log: print("stdout"), error: print("stderr") })
   })
 )

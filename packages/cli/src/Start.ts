@@ -1,6 +1,8 @@
 /**
  * The first lines of the command: tells its version, or runs the program with what an earlier run has compiled of it.
  *
+ * Signals that were ignored at the start are ignored again first of all, before the program is loaded.
+ *
  * The version alone needs nothing of the program. Whatever keeps it from being printed here is left to the program, which
  * answers the same and knows what to do about it. With source maps enabled, Node loads the program itself, since it
  * doesn't look for the maps of scripts.
@@ -10,12 +12,14 @@ import { createRequire, Module } from "node:module"
 import * as Path from "node:path"
 import { Script } from "node:vm"
 import packageJson from "../package.json" with { type: "json" }
+import * as AtStart from "./AtStart.ts"
 import * as CodeCache from "./CodeCache.ts"
 
 const isVersionTold = (args: ReadonlyArray<string>): boolean => {
   if (args.length !== 1 || (args[0] !== "--version" && args[0] !== "-v")) return false
   try {
-    return Fs.writeSync(1, `slipway ${packageJson.version}\n`) > 0
+    const line = `slipway ${packageJson.version}\n`
+    return Fs.writeSync(1, line) === line.length
   } catch {
     return false
   }
@@ -50,6 +54,9 @@ const runProgram = (path: string, args: ReadonlyArray<string>): void => {
   script.runInThisContext()(module.exports, require, module, path, Path.dirname(path))
   module.loaded = true
 }
+
+// Node has set them back to what they do by default. Nothing listens to them later either.
+for (const signal of AtStart.ignored) process.on(signal, () => {})
 
 const args = process.argv.slice(2)
 if (!isVersionTold(args)) {

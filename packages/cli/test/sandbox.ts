@@ -115,6 +115,12 @@ export const procFile = (pid: number | string, name: string): string => {
   }
 }
 
+/** Whether a process listens to the signal with this number; Node listens to INT and TERM by itself. */
+export const catches = (pid: number | undefined, signal: number): boolean => {
+  const mask = /SigCgt:\s*(\w+)/.exec(procFile(pid ?? 0, "status"))?.[1] ?? "0"
+  return ((BigInt(`0x${mask}`) >> BigInt(signal - 1)) & 1n) === 1n
+}
+
 /** The processes that bear a home's id. */
 export const processesOf = (homeId: string): ReadonlyArray<number> =>
   Fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name)).map(Number)

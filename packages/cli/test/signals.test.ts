@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect } from "effect"
 import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
-import { procFile, until, useSandbox } from "./sandbox.ts"
+import { catches, until, useSandbox } from "./sandbox.ts"
 
 const sandbox = useSandbox()
 
@@ -60,9 +60,7 @@ describe("signals", () => {
         const deploying = yield* box.start(
           ["deploy", "--json", "--prompt", "x", "--type", `w${index}`, "--ready", "none", "--", "sleep", "100"]
         )
-        const catchesHup = () =>
-          (BigInt(`0x${/SigCgt:\s*(\w+)/.exec(procFile(deploying.child.pid ?? 0, "status"))?.[1] ?? "0"}`) & 1n) !== 0n
-        yield* until("the command listens", catchesHup)
+        yield* until("the command listens", () => catches(deploying.child.pid, 1))
         return deploying
       })
       const undisturbed = yield* listening(0)

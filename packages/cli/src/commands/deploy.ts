@@ -171,6 +171,9 @@ const announce = Effect.fnUntraced(function*({ agent, reused }: Deployment) {
       `  log      ${view.log_file}`
     ].join("\n")
   )
+  if (yield* output.isLost) {
+    yield* output.note(`slipway: ${agent.id} ${reused ? Text.ending(agent) : "is deployed and goes on"}`)
+  }
 })
 
 const run = Effect.fnUntraced(function*(options: Options) {
