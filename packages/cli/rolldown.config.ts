@@ -12,8 +12,10 @@ const late = new Map([
   ["node:child_process", []],
   ["node:crypto", []],
   ["node:fs/promises", []],
+  ["node:net", ["Socket"]],
   ["node:readline", []],
   ["node:stream", ["PassThrough"]],
+  ["node:tty", ["ReadStream"]],
   ["node:zlib", []]
 ])
 

@@ -6,14 +6,16 @@ import type {
   CreateTaskError,
   DeployError,
   FileError,
+  HomeUnknown,
   HomeUnusable,
   ReaperRunning,
   RebuildError,
   RegistryError,
   SelfStopRefused,
-  TaskNotFound
+  TaskNotFound,
+  WorkingDirectoryUnusable
 } from "@slipway/core"
-import { type PlatformError, Schema } from "effect"
+import { type PlatformError, Predicate, Schema } from "effect"
 
 /** The command line, or what it names, can't be used; nothing was made. */
 export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {
@@ -25,21 +27,25 @@ export class UsageError extends Schema.TaggedError<UsageError>()("UsageError", {
   }
 }
 
-/** A file that the command line names can't be read. */
-export const unreadable = (what: string, { reason }: PlatformError.PlatformError, hint?: string): UsageError => {
-  const cause = reason.cause
-  const code = typeof cause === "object" && cause !== null && "code" in cause ? cause.code : undefined
-  const why = reason._tag === "NotFound"
-    ? "no such file"
-    : reason._tag === "PermissionDenied"
-    ? "permission denied"
-    : code === "EISDIR"
-    ? "it is a directory"
-    : typeof code === "string"
-    ? code
-    : reason._tag
-  return new UsageError({ problem: `${what} can't be read: ${why}`, ...(hint === undefined ? {} : { hint }) })
+/** The code of an error of the system. */
+export const codeOf = (error: unknown): string | undefined =>
+  Predicate.hasProperty(error, "code") && Predicate.isString(error.code) ? error.code : undefined
+
+const whys: Readonly<Record<string, string>> = {
+  EACCES: "permission denied",
+  EISDIR: "it is a directory",
+  ENOENT: "no such file",
+  ENOTDIR: "no such file",
+  EPERM: "permission denied"
 }
+
+/** A file that the command line names can't be read, by the code of the error. */
+export const unreadableBy = (what: string, code: string, hint?: string): UsageError =>
+  new UsageError({ problem: `${what} can't be read: ${whys[code] ?? code}`, ...(hint === undefined ? {} : { hint }) })
+
+/** A file that the command line names can't be read. */
+export const unreadable = (what: string, { reason }: PlatformError.PlatformError, hint?: string): UsageError =>
+  unreadableBy(what, codeOf(reason.cause) ?? reason._tag, hint)
 
 /** The metrics can't be served on this port; nothing was begun. */
 export class MetricsUnservable extends Schema.TaggedError<MetricsUnservable>()("MetricsUnservable", {
@@ -72,6 +78,7 @@ export type Failure =
   | CreateTaskError
   | DeployError
   | FileError
+  | HomeUnknown
   | HomeUnusable
   | MetricsUnservable
   | NoSuchAgent
@@ -82,3 +89,4 @@ export type Failure =
   | SelfStopRefused
   | TaskNotFound
   | UsageError
+  | WorkingDirectoryUnusable

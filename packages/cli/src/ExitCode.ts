@@ -49,6 +49,7 @@ const beforeAnything = {
   DiskFull: environment,
   FileError: environment,
   HomeCopied: environment,
+  HomeUnknown: environment,
   HomeUnusable: environment,
   MetricsUnservable: environment,
   NotWritable: environment,
@@ -70,6 +71,7 @@ const beforeAnything = {
   TmuxRefusedArgument: environment,
   TmuxTimeout: environment,
   TmuxTooOld: environment,
+  WorkingDirectoryUnusable: environment,
   WorkspaceUnusable: environment,
 
   AgentDirectoryFailed: rolledBack,

@@ -1,12 +1,12 @@
 /**
  * Opens the home that the global flags and the environment name, for as long as one command runs.
  *
- * Flags go before variables. Inside of an agent the variables name that agent's home and socket; whoever names another home
- * there does not mean this home's socket, so it is then left out.
+ * Flags go before variables; which socket goes with which home is the library's rule (`choose`).
  */
-import { Agent, currentCaller, defaultDirectory, Slipway, Task } from "@slipway/core"
+import { Agent, choose, currentCaller, Slipway, Task } from "@slipway/core"
 import { Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
+import * as AtStart from "./AtStart.ts"
 import { HomeFlag, SocketFlag } from "./Cli.ts"
 import { NoSuchAgent, NoSuchTask, UsageError } from "./Errors.ts"
 
@@ -17,16 +17,17 @@ const nonEmpty = (value: string | undefined): string | undefined => value === ""
 
 /** The home that was asked for. */
 export const options = Effect.gen(function*() {
-  const { cwd, environment } = yield* currentCaller
+  const caller = { ...(yield* currentCaller), openFiles: AtStart.softOpenFiles }
+  const { environment } = caller
   const home = Option.getOrUndefined(yield* HomeFlag)
-  const socket = Option.getOrUndefined(yield* SocketFlag)
   if (home === "") return yield* new UsageError({ problem: "--home is empty", hint: "name a directory" })
-  const directory = home === undefined ? defaultDirectory(environment) : Path.resolve(cwd, home)
-  const isOther = nonEmpty(environment["SLIPWAY_HOME"]) !== undefined && directory !== defaultDirectory(environment)
-  const chosen = socket ?? (isOther ? undefined : nonEmpty(environment["SLIPWAY_TMUX_SOCKET"]))
-  if (chosen !== undefined && !Path.isAbsolute(chosen)) {
+  const { directory, socket } = yield* choose(
+    { directory: home, socket: Option.getOrUndefined(yield* SocketFlag) },
+    caller
+  )
+  if (socket !== undefined && !Path.isAbsolute(socket)) {
     return yield* new UsageError({
-      problem: `the tmux socket ${JSON.stringify(chosen)} is not an absolute path`,
+      problem: `the tmux socket ${JSON.stringify(socket)} is not an absolute path`,
       hint: "give --socket or SLIPWAY_TMUX_SOCKET a path that begins with /"
     })
   }
@@ -37,7 +38,7 @@ export const options = Effect.gen(function*() {
       hint: "it should be a number of agents, at least 1"
     })
   }
-  return { directory, socket: chosen, maxActive: limit === undefined ? undefined : Number(limit), transport }
+  return { directory, socket, maxActive: limit === undefined ? undefined : Number(limit), transport, caller }
 })
 
 /** Slipway on the home that was asked for. */

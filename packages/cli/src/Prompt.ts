@@ -1,17 +1,23 @@
 /**
- * Reads the prompt from where it was given: the command line, a file, or standard input to its end.
+ * Reads the prompt from where it was given: the command line, whatever a path names, or standard input to its end.
  *
  * The bytes become text unchanged (a byte order mark stays) or are refused; nothing is trimmed. The limit holds while
- * reading, so that an endless input is given up early. What the prompt says never stands in a message.
+ * reading, so that an endless input is given up early. One that does not end within a second is said to be waited for, on
+ * standard error. What the prompt says never stands in a message.
  */
 import { maxPromptBytes } from "@slipway/core"
-import { Effect, FileSystem, Option, type PlatformError, Stdio, Stream } from "effect"
+import { Effect, Option, Stdio, Stream } from "effect"
 import { unreadable, UsageError } from "./Errors.ts"
+import { Output } from "./Output.ts"
+import * as Readable from "./Readable.ts"
 
 export interface Source {
   readonly text: Option.Option<string>
   readonly file: Option.Option<string>
 }
+
+/** How long a prompt may be awaited in silence: whoever sees the command wait is told what for. */
+const patience = "1 second"
 
 const sources = "give it with --prompt TEXT, with --prompt-file FILE, or on standard input"
 
@@ -24,7 +30,8 @@ export const read = Effect.fnUntraced(function*(source: Source) {
   if (Option.isSome(source.file) && source.file.value !== "-") return yield* readFile(source.file.value)
   const stdio = yield* Stdio.Stdio
   if (yield* stdio.stdinIsTerminal) return yield* new UsageError({ problem: "there is no prompt", hint: sources })
-  const text = yield* collect(stdio.stdin, "standard input")
+  const input = Stream.mapError(stdio.stdin, (error) => unreadable("standard input", error))
+  const text = yield* collect(input, "standard input")
   if (text === "") {
     return yield* new UsageError({ problem: "there is no prompt: standard input is empty", hint: sources })
   }
@@ -32,16 +39,17 @@ export const read = Effect.fnUntraced(function*(source: Source) {
 })
 
 const readFile = Effect.fnUntraced(function*(path: string) {
-  const files = yield* FileSystem.FileSystem
-  const text = yield* collect(files.stream(path), `the prompt file ${path}`)
-  if (text === "") return yield* new UsageError({ problem: `the prompt file ${path} is empty` })
+  const name = `the prompt file ${path}`
+  const text = yield* collect(Readable.bytes(path, name), name)
+  if (text === "") return yield* new UsageError({ problem: `${name} is empty` })
   return text
 })
 
-const collect = Effect.fnUntraced(function*(
-  bytes: Stream.Stream<Uint8Array, PlatformError.PlatformError>,
-  name: string
-) {
+const collect = Effect.fnUntraced(function*(bytes: Stream.Stream<Uint8Array, UsageError>, name: string) {
+  const output = yield* Output
+  yield* Effect.forkScoped(
+    Effect.delay(output.note(`slipway: waiting for the end of ${name}, which is the prompt`), patience)
+  )
   const chunks: Array<Uint8Array> = []
   let size = 0
   yield* Stream.runForEach(bytes, (chunk) => {
@@ -50,11 +58,9 @@ const collect = Effect.fnUntraced(function*(
     return size <= maxPromptBytes ? Effect.void : Effect.fail(
       new UsageError({ problem: `${name} has more than ${maxPromptBytes} bytes`, hint: "no prompt may be longer" })
     )
-  }).pipe(
-    Effect.catchTag("PlatformError", (error) => Effect.fail(unreadable(name, error)))
-  )
+  })
   return yield* Effect.try({
     try: () => new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(Buffer.concat(chunks)),
     catch: () => new UsageError({ problem: `${name} is not valid UTF-8`, hint: "convert it, for example with iconv" })
   })
-})
+}, Effect.scoped)

@@ -13,7 +13,7 @@ import * as CleanupReport from "./CleanupReport.ts"
 import { InvalidRequest } from "./DeployRequest.ts"
 import { FileError } from "./Files.ts"
 import { PlacementError, ServerReplaced } from "./Placement.ts"
-import { DiskFull, NotWritable, WorkingDirectoryMissing } from "./Preflight.ts"
+import { DiskFull, NotWritable, WorkingDirectoryMissing, WorkingDirectoryUnusable } from "./Preflight.ts"
 import { ReadinessError } from "./Readiness.ts"
 import { AgentNotFound, RegistryError } from "./Registry.ts"
 import { AgentDirectoryFailed } from "./resources/AgentDirectory.ts"
@@ -69,6 +69,7 @@ export const Reason = Schema.Union([
   ...TmuxError.members,
   AgentExecutableMissing,
   WorkingDirectoryMissing,
+  WorkingDirectoryUnusable,
   NotWritable,
   DiskFull,
   ...PlacementError.members,

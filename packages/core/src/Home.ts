@@ -12,7 +12,6 @@
  */
 import { Target } from "@slipway/tmux"
 import { Context, Effect, Layer, Schema } from "effect"
-import * as Os from "node:os"
 import * as Path from "node:path"
 import { AgentId } from "./Agent.ts"
 import { type FileError, type FileInfo, Files } from "./Files.ts"
@@ -56,29 +55,22 @@ export interface HomeOptions {
 
 export const defaultMaxActive = 1000
 
-/** The user's state directory per XDG, then `slipway`; `SLIPWAY_HOME` goes before it. */
-export const defaultDirectory = (environment: Readonly<Record<string, string | undefined>>): string => {
-  const { HOME, SLIPWAY_HOME, XDG_STATE_HOME } = environment
-  if (SLIPWAY_HOME !== undefined && SLIPWAY_HOME !== "") return Path.resolve(SLIPWAY_HOME)
-  const state = XDG_STATE_HOME !== undefined && Path.isAbsolute(XDG_STATE_HOME)
-    ? XDG_STATE_HOME
-    : Path.join(HOME !== undefined && Path.isAbsolute(HOME) ? HOME : Os.homedir(), ".local", "state")
-  return Path.resolve(state, "slipway")
-}
-
 const decodeMaxActive = Schema.decodeUnknownEffect(
   Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 1_000_000 }))
 )
 
 /** How many agents may be active in a home at once: `SLIPWAY_MAX_ACTIVE`, else 1000. */
-export const maxActiveOf = Effect.fnUntraced(function*(environment: Readonly<Record<string, string | undefined>>) {
+export const maxActiveOf = Effect.fnUntraced(function*(
+  directory: string,
+  environment: Readonly<Record<string, string | undefined>>
+) {
   const given = environment["SLIPWAY_MAX_ACTIVE"]
   if (given === undefined || given === "") return defaultMaxActive
   return yield* Effect.mapError(
     decodeMaxActive(given),
     () =>
       new HomeUnusable({
-        path: defaultDirectory(environment),
+        path: directory,
         reason: "SLIPWAY_MAX_ACTIVE is not a whole number from 1 on"
       })
   )

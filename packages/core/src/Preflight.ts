@@ -19,6 +19,20 @@ export class WorkingDirectoryMissing extends Schema.TaggedError<WorkingDirectory
   }
 }
 
+/** The caller's working directory is needed, and can't be named: it was removed, say. */
+export class WorkingDirectoryUnusable extends Schema.TaggedError<WorkingDirectoryUnusable>()(
+  "WorkingDirectoryUnusable",
+  {
+    /** The relative path that was to be resolved; none where the directory itself was meant. */
+    path: Schema.NullOr(Schema.String)
+  }
+) {
+  override get message() {
+    const why = this.path === null ? "" : `, which ${JSON.stringify(this.path)} is relative to,`
+    return `the working directory${why} can't be used: it was removed, or can't be read; change to another one, or name a directory by an absolute path`
+  }
+}
+
 /** A directory that a deployment has to write to can't be written. */
 export class NotWritable extends Schema.TaggedError<NotWritable>()("NotWritable", { path: Schema.String }) {
   override get message() {

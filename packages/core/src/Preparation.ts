@@ -28,17 +28,26 @@ import * as Workspace from "./Workspace.ts"
 /** The calling process as agents inherit from it. */
 export interface Caller {
   readonly environment: Readonly<Record<string, string | undefined>>
-  readonly cwd: string
+  /** The working directory; none where it was removed, or can't be read. */
+  readonly cwd: string | undefined
   readonly umask: number
   readonly isRoot: boolean
   /** The soft limit of open files that agents get, where this process was started with a lower one than it has now. */
   readonly openFiles?: number | undefined
 }
 
+const workingDirectory = (): string | undefined => {
+  try {
+    return globalThis.process.cwd()
+  } catch {
+    return undefined
+  }
+}
+
 /** The process that this code runs in. */
 export const currentCaller: Effect.Effect<Caller> = Effect.sync(() => ({
   environment: globalThis.process.env,
-  cwd: globalThis.process.cwd(),
+  cwd: workingDirectory(),
   umask: globalThis.process.umask(),
   isRoot: globalThis.process.getuid?.() === 0
 }))
@@ -82,8 +91,11 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       const task = yield* registry.task(request.task)
       return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
     }
-    const project = yield* files.realPath(request.project ?? caller.cwd).pipe(
-      Effect.mapError(() => new Preflight.WorkingDirectoryMissing({ path: request.project ?? caller.cwd }))
+    const named = request.project ?? caller.cwd
+    if (named === undefined) return yield* new Preflight.WorkingDirectoryUnusable({ path: null })
+    const project = yield* Effect.mapError(
+      files.realPath(named),
+      () => new Preflight.WorkingDirectoryMissing({ path: named })
     )
     const candidate = yield* fromRequest({ description: `default task of ${Path.basename(project)}`, project })
     return yield* registry.defaultTask(candidate)

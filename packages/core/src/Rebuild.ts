@@ -16,7 +16,9 @@ import * as Path from "node:path"
 import type { Agent } from "./Agent.ts"
 import { InvalidRequest } from "./DeployRequest.ts"
 import { type FileError, Files } from "./Files.ts"
-import { defaultDirectory, Home, HomeUnusable, recordedRegistry } from "./Home.ts"
+import { Home, HomeUnusable, recordedRegistry } from "./Home.ts"
+import { choose, type HomeUnknown, resolvePath } from "./HomeChoice.ts"
+import type { WorkingDirectoryUnusable } from "./Preflight.ts"
 import { type Caller, currentCaller } from "./Preparation.ts"
 import { holdFile } from "./ReaperLock.ts"
 import { openers } from "./rebuild/Openers.ts"
@@ -76,6 +78,7 @@ export type RebuildError =
   | RegistryError
   | RegistryHealthy
   | RegistryInUse
+  | WorkingDirectoryUnusable
 
 export interface RebuildRequest {
   /** Projects whose workspaces are looked at, beside those that are found; by default the working directory. */
@@ -130,7 +133,7 @@ const readAll = (path: string) =>
   )
 
 const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | undefined }) {
-  const { cwd } = options.caller ?? (yield* currentCaller)
+  const caller = options.caller ?? (yield* currentCaller)
   const files = yield* Files
   const home = yield* Home
   const below = yield* Effect.context<Effect.Services<ReturnType<typeof survey>>>()
@@ -213,17 +216,21 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
   })
 
   const chosen = Effect.fnUntraced(function*(projects: ReadonlyArray<string>) {
-    if (projects.length === 0) return Option.toArray(yield* Effect.option(files.realPath(cwd)))
-    return yield* Effect.forEach(projects, (project) =>
-      Effect.mapError(
-        files.realPath(Path.resolve(cwd, project)),
-        () =>
-          new InvalidRequest({
-            problem: `there is no directory ${
-              Path.resolve(cwd, project)
-            } to look for tasks in; name the project of one with --project`
-          })
-      ))
+    if (projects.length === 0) {
+      return caller.cwd === undefined ? [] : Option.toArray(yield* Effect.option(files.realPath(caller.cwd)))
+    }
+    return yield* Effect.forEach(
+      projects,
+      (project) =>
+        Effect.flatMap(resolvePath(caller, project), (path) =>
+          Effect.mapError(
+            files.realPath(path),
+            () =>
+              new InvalidRequest({
+                problem: `there is no directory ${path} to look for tasks in; name the project of one with --project`
+              })
+          ))
+    )
   })
 
   /** A rebuild that was cut short after its draft was complete. */
@@ -322,10 +329,12 @@ const sources = {
 const storyOf = ({ source }: { readonly agent: Agent; readonly source: RestoredAgent["source"] }): string =>
   `rebuilt from ${sources[source]}`
 
-const layer = (options: SlipwayOptions): Layer.Layer<Rebuild, HomeUnusable | RegistryError> => {
+const layer = (
+  options: SlipwayOptions
+): Layer.Layer<Rebuild, HomeUnknown | HomeUnusable | RegistryError | WorkingDirectoryUnusable> => {
   const home = Layer.unwrap(Effect.gen(function*() {
-    const { environment } = options.caller ?? (yield* currentCaller)
-    return Home.reopen({ ...options, directory: options.directory ?? defaultDirectory(environment) })
+    const chosen = yield* choose(options, options.caller ?? (yield* currentCaller))
+    return Home.reopen({ ...options, ...chosen })
   }))
   return Layer.fresh(
     Rebuild.layerNoDeps(options).pipe(Layer.provide(home), Layer.provide(machine(options)))

@@ -17,9 +17,10 @@ import { type Diagnosis, Doctor } from "./Doctor.ts"
 import { Events, type FollowOptions } from "./Events.ts"
 import * as Files from "./Files.ts"
 import * as Findings from "./Findings.ts"
-import { defaultDirectory, Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
+import { Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
+import { choose, type HomeUnknown } from "./HomeChoice.ts"
 import { Host } from "./Host.ts"
-import { WorkingDirectoryMissing } from "./Preflight.ts"
+import { WorkingDirectoryMissing, type WorkingDirectoryUnusable } from "./Preflight.ts"
 import { type Caller, currentCaller, Preparation } from "./Preparation.ts"
 import { ProcessTree } from "./ProcessTree.ts"
 import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
@@ -206,9 +207,10 @@ const callerOf = (options: SlipwayOptions): Effect.Effect<Caller> =>
 /** What `Slipway.layerNoDeps` stands on: the home, its registry, files, processes, and tmux. */
 export const services = (options: SlipwayOptions) => {
   const home = Layer.unwrap(Effect.gen(function*() {
-    const { environment } = yield* callerOf(options)
-    const directory = options.directory ?? defaultDirectory(environment)
-    return Home.layer({ ...options, directory, maxActive: options.maxActive ?? (yield* maxActiveOf(environment)) })
+    const caller = yield* callerOf(options)
+    const chosen = yield* choose(options, caller)
+    const maxActive = options.maxActive ?? (yield* maxActiveOf(chosen.directory, caller.environment))
+    return Home.layer({ ...options, ...chosen, maxActive })
   }))
   return SqliteRegistry.ofHome().pipe(Layer.provideMerge(home), Layer.provideMerge(machine(options)))
 }
@@ -223,6 +225,8 @@ export const machine = (options: SlipwayOptions) => {
   return Layer.mergeAll(Files.layer, Host.layer, ProcessTree.layer, tmux)
 }
 
-const layer = (options: SlipwayOptions): Layer.Layer<Slipway, HomeUnusable | RegistryError | RegistryReplaced> =>
+const layer = (
+  options: SlipwayOptions
+): Layer.Layer<Slipway, HomeUnknown | HomeUnusable | RegistryError | RegistryReplaced | WorkingDirectoryUnusable> =>
   // Layers are memoized by reference, also by a program that provides two homes, one inside the other; each needs its own.
   Layer.fresh(layerNoDeps(options).pipe(Layer.provide(services(options))))

@@ -39,6 +39,10 @@ const stoppedBy = (agent: Agent) => {
   return end?._tag === "stopped" ? end.by : null
 }
 
+// The files of what never committed are removed with it.
+const fileOf = (agent: Agent, name: string): string | null =>
+  agent.state._tag === "rolled-back" ? null : Path.join(agent.plan.directory, name)
+
 /** An agent as `ps`, `show` and the task entry have it. */
 export const agent = (agent: Agent) => ({
   agent_id: agent.id,
@@ -58,9 +62,9 @@ export const agent = (agent: Agent) => ({
   tmux_session: agent.plan.session,
   tmux_socket: agent.plan.socket,
   workspace: agent.plan.workspace,
-  prompt_file: Path.join(agent.plan.directory, promptFile),
-  log_file: Path.join(agent.plan.directory, stdoutFile),
-  stderr_file: Path.join(agent.plan.directory, stderrFile),
+  prompt_file: fileOf(agent, promptFile),
+  log_file: fileOf(agent, stdoutFile),
+  stderr_file: fileOf(agent, stderrFile),
   owner: agent.owner === null ? "registry" : "scope",
   stopped_by: stoppedBy(agent),
   session_id: agent.summary?.sessionId ?? null,

@@ -12,7 +12,8 @@ export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from 
 export { type Diagnosis, type Finding } from "./Doctor.ts"
 export { type FollowOptions } from "./Events.ts"
 export { FileError } from "./Files.ts"
-export { defaultDirectory, HomeUnusable } from "./Home.ts"
+export { HomeUnusable } from "./Home.ts"
+export { type Choice, choose, defaultDirectory, HomeUnknown, resolvePath } from "./HomeChoice.ts"
 export * as Metrics from "./Metrics.ts"
 export {
   AttributeRefused,

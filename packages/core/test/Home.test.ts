@@ -5,7 +5,7 @@ import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import * as Files from "../src/Files.ts"
-import { defaultDirectory, defaultMaxActive, Home, type HomeOptions, HomeUnusable } from "../src/Home.ts"
+import { defaultMaxActive, Home, type HomeOptions, HomeUnusable } from "../src/Home.ts"
 import { Host } from "../src/Host.ts"
 import { RegistryReplaced } from "../src/Registry.ts"
 import { atOnce } from "./children.ts"
@@ -288,15 +288,4 @@ describe("a home deep in the file system", () => {
       const tooLong = `${fits}x`
       assert.strictEqual(Path.dirname((yield* open({ directory: tooLong })).socket), runtime)
     })))
-})
-
-describe("the default directory", () => {
-  it("is SLIPWAY_HOME, else the user's state directory", () => {
-    assert.strictEqual(defaultDirectory({ SLIPWAY_HOME: "/h", XDG_STATE_HOME: "/s", HOME: "/u" }), "/h")
-    assert.strictEqual(defaultDirectory({ SLIPWAY_HOME: "", XDG_STATE_HOME: "/s", HOME: "/u" }), "/s/slipway")
-    assert.strictEqual(defaultDirectory({ XDG_STATE_HOME: "relative", HOME: "/u" }), "/u/.local/state/slipway")
-    assert.strictEqual(defaultDirectory({ XDG_STATE_HOME: "", HOME: "/u" }), "/u/.local/state/slipway")
-    assert.isTrue(Path.isAbsolute(defaultDirectory({})))
-    assert.isTrue(Path.isAbsolute(defaultDirectory({ HOME: "" })))
-  })
 })

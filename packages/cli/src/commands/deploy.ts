@@ -12,12 +12,12 @@ import {
   type DeployInput,
   type Deployment,
   type Observer,
+  resolvePath,
   Slipway,
   type Step,
   View
 } from "@slipway/core"
 import { Cause, Effect, Exit, Option, Stdio } from "effect"
-import * as Path from "node:path"
 import { Argument, choice, Command, duration, Flag, text, toggle } from "../Cli.ts"
 import { type Failure, UsageError } from "../Errors.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -119,7 +119,8 @@ const surroundings = Effect.fnUntraced(function*() {
 })
 
 const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput["agent"], prompt: string) {
-  const { cwd } = yield* currentCaller
+  const caller = yield* currentCaller
+  const cwd = Option.isSome(options.cwd) ? yield* resolvePath(caller, options.cwd.value) : undefined
   const around = yield* surroundings()
   const environment = yield* Variables.read({ env: options.env, file: options.envFile })
   const task = Option.getOrUndefined(options.task) ?? around.task
@@ -133,7 +134,7 @@ const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput
     ...(task === undefined ? {} : { task }),
     ...(parent === undefined ? {} : { parent }),
     ...(Option.isSome(options.type) ? { type: options.type.value } : {}),
-    ...(Option.isSome(options.cwd) ? { cwd: Path.resolve(cwd, options.cwd.value) } : {}),
+    ...(cwd === undefined ? {} : { cwd }),
     ...(Option.isSome(options.key) ? { key: options.key.value } : {}),
     ...(Option.isSome(options.ready) ? { ready: options.ready.value } : {}),
     ...(Option.isSome(options.readyWithin) ? { readyWithinMillis: options.readyWithin.value } : {}),

@@ -7,9 +7,8 @@
  * `--watch` goes on until a signal, and `--metrics-port` serves the registry's totals and its own meanwhile; a port that
  * can't be had is told before the first turn.
  */
-import { currentCaller, type Item, Metrics, type Reaped, ReapPlan, Slipway } from "@slipway/core"
+import { currentCaller, type Item, Metrics, type Reaped, ReapPlan, resolvePath, Slipway } from "@slipway/core"
 import { Clock, Duration, Effect, FileSystem, Option, Schema } from "effect"
-import * as Path from "node:path"
 import { Command, count, duration, Flag, text, toggle } from "../Cli.ts"
 import { unreadable, UsageError } from "../Errors.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -47,12 +46,12 @@ const leastPauseMillis = 100
 const hint = "make one with 'slipway reap --dry-run --json'"
 
 const readPlan = Effect.fnUntraced(function*(file: string) {
-  const { cwd } = yield* currentCaller
+  const path = yield* resolvePath(yield* currentCaller, file)
   const { home } = yield* Slipway
   const fileSystem = yield* FileSystem.FileSystem
   const name = `the plan ${JSON.stringify(file)}`
   const content = yield* Effect.mapError(
-    fileSystem.readFileString(Path.resolve(cwd, file)),
+    fileSystem.readFileString(path),
     (error) => unreadable(name, error, hint)
   )
   const plan = yield* Effect.mapError(

@@ -1,25 +1,41 @@
 /**
- * `slipway show`: everything that is known of one agent, with its resources and what happened to it.
+ * `slipway show`: everything that is known of one agent, with its resources and what happened to it. A file that is no longer
+ * there is not named.
  */
 import { type Agent, type AgentEvent, Slipway, View } from "@slipway/core"
-import { DateTime, Effect } from "effect"
+import { DateTime, Effect, FileSystem } from "effect"
 import { Argument, Command } from "../Cli.ts"
 import * as Open from "../Open.ts"
 import { Output, plain, plainLines } from "../Output.ts"
 import * as Text from "../Text.ts"
 
-const resources = (agent: Agent.Agent, registry: string) => {
+/** The agent, naming no file that is not there. */
+const viewOf = Effect.fnUntraced(function*(agent: Agent.Agent) {
+  const files = yield* FileSystem.FileSystem
+  // What can't be looked at is named: it may be there.
+  const present = (path: string | null) =>
+    path === null ? Effect.succeed(null) : Effect.map(
+      Effect.orElseSucceed(files.exists(path), () => true),
+      (exists) => exists ? path : null
+    )
   const view = View.agent(agent)
   return {
-    tmux_session: view.tmux_session,
-    prompt_file: view.prompt_file,
-    task_registry: agent.plan.entry,
-    global_registry: registry
+    ...view,
+    prompt_file: yield* present(view.prompt_file),
+    log_file: yield* present(view.log_file),
+    stderr_file: yield* present(view.stderr_file),
+    entry: yield* present(agent.plan.entry)
   }
-}
+})
+type Seen = Effect.Success<ReturnType<typeof viewOf>>
 
-const lines = (agent: Agent.Agent, events: ReadonlyArray<AgentEvent>, now: DateTime.Utc, paint: Text.Paint) => {
-  const view = View.agent(agent)
+const lines = (
+  agent: Agent.Agent,
+  view: Seen,
+  events: ReadonlyArray<AgentEvent>,
+  now: DateTime.Utc,
+  paint: Text.Paint
+) => {
   const said = Text.succeeded(agent) ? "" : plainLines(agent.tail?.stderr ?? "").trimEnd()
   const found = agent.endedAtFrom === "found" ? ", when it was found to have ended" : ""
   const pairs: ReadonlyArray<readonly [string, string | null]> = [
@@ -44,7 +60,7 @@ const lines = (agent: Agent.Agent, events: ReadonlyArray<AgentEvent>, now: DateT
     ["prompt", view.prompt_file],
     ["output", view.log_file],
     ["errors", view.stderr_file],
-    ["entry", agent.plan.entry]
+    ["entry", view.entry]
   ]
   return [
     `${paint("bold", agent.id)}  ${Text.paintedState(agent, paint)}`,
@@ -68,13 +84,20 @@ export const show = Command.make(
     const id = yield* Open.agentId(given.agent)
     const agent = yield* slipway.agent(id)
     const events = yield* slipway.events(id)
+    const seen = yield* viewOf(agent)
+    const { entry, ...view } = seen
     yield* output.answer(
       {
-        ...View.agent(agent),
-        resources: resources(agent, slipway.home.registry),
+        ...view,
+        resources: {
+          tmux_session: view.tmux_session,
+          prompt_file: view.prompt_file,
+          task_registry: entry,
+          global_registry: slipway.home.registry
+        },
         events: events.map(({ at, detail, status }) => ({ at: DateTime.formatIso(at), status, detail }))
       },
-      lines(agent, events, yield* DateTime.now, output.paint)
+      lines(agent, seen, events, yield* DateTime.now, output.paint)
     )
   }, Effect.provide(Open.layer))
 ).pipe(

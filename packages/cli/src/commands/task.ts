@@ -1,9 +1,17 @@
 /**
  * `slipway task`: makes tasks, and shows them with their counts and agents.
  */
-import { Agent, currentCaller, Slipway, Task, type TaskInput, View } from "@slipway/core"
+import {
+  Agent,
+  currentCaller,
+  resolvePath,
+  Slipway,
+  Task,
+  type TaskInput,
+  View,
+  WorkingDirectoryUnusable
+} from "@slipway/core"
 import { DateTime, Effect, Option } from "effect"
-import * as Path from "node:path"
 import { Argument, choice, Command, count, Flag, text } from "../Cli.ts"
 import * as Open from "../Open.ts"
 import { Output, plain } from "../Output.ts"
@@ -33,9 +41,11 @@ const create = Command.make(
   },
   Effect.fnUntraced(function*({ project, ...given }) {
     const output = yield* Output
-    const { cwd } = yield* currentCaller
+    const caller = yield* currentCaller
+    const named = Option.getOrElse(project, () => caller.cwd)
+    if (named === undefined) return yield* new WorkingDirectoryUnusable({ path: null })
     const slipway = yield* Slipway
-    const input: TaskInput = { ...given, project: Path.resolve(cwd, Option.getOrElse(project, () => cwd)) }
+    const input: TaskInput = { ...given, project: yield* resolvePath(caller, named) }
     const task = yield* slipway.createTask(input)
     yield* output.answer(
       { success: true, ...View.task(task) },
