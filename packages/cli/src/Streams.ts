@@ -5,9 +5,10 @@
  * else changes. Whatever else a write meets (a full disk, a quota, a broken device) closes it too, is said on standard error, and
  * is kept as `lost` where it concerned an answer, since a command whose answer is lost has not succeeded.
  *
- * Pipes, sockets and terminals are Node's own streams, which queue what their reader has not taken yet. Files and devices are
- * written here, since Node's stream for them takes a write of a part for a whole one. Nothing here waits, throws or ends
- * the process; a reader that never reads keeps `drained` from answering, and it is for the caller to bound that.
+ * Pipes and sockets are Node's own streams, which queue what their reader has not taken yet. Files, devices and terminals are
+ * written here: Node's stream for files takes a write of a part for a whole one, and its stream for terminals blocks the whole
+ * process while a terminal is stopped. Nothing here waits, throws or ends the process; a reader that never reads keeps
+ * `drained` from answering, and it is for the caller to bound that.
  */
 import * as Fs from "node:fs"
 
@@ -15,20 +16,33 @@ export type Name = "stdout" | "stderr"
 
 const descriptors = { stdout: 1, stderr: 2 } as const satisfies Record<Name, number>
 
+/** What is still to be written here. */
+interface Part {
+  readonly bytes: Uint8Array
+  readonly isAnswer: boolean
+  readonly taken: () => void
+  written: number
+}
+
 interface State {
   readonly stream: NodeJS.WriteStream
-  readonly isFile: boolean
+  /** What is written to here; none where Node's stream is. */
+  readonly descriptor: number | undefined
+  readonly parts: Array<Part>
   isOpen: boolean
 }
 
 const found: { [key in Name]?: State } = {}
 
-const isFile = (descriptor: number, stream: NodeJS.WriteStream): boolean => {
+const ownDescriptor = (descriptor: number, stream: NodeJS.WriteStream): number | undefined => {
+  const { O_NOCTTY, O_NONBLOCK, O_WRONLY } = Fs.constants
   try {
     const stat = Fs.fstatSync(descriptor)
-    return stat.isFile() || (stat.isCharacterDevice() && !stream.isTTY)
+    if (stat.isFIFO() || stat.isSocket()) return undefined
+    // Opened anew, since not to block is a property that all processes would share otherwise.
+    return stream.isTTY ? Fs.openSync(`/proc/self/fd/${descriptor}`, O_WRONLY | O_NOCTTY | O_NONBLOCK) : descriptor
   } catch {
-    return false
+    return undefined
   }
 }
 
@@ -37,7 +51,8 @@ const stateOf = (name: Name): State => {
   const known = found[name]
   if (known !== undefined) return known
   const stream = process[name]
-  const state = { stream, isFile: isFile(descriptors[name], stream), isOpen: true }
+  const descriptor = ownDescriptor(descriptors[name], stream)
+  const state: State = { stream, descriptor, parts: [], isOpen: true }
   found[name] = state
   stream.on("error", (error) => failed(name, error, name === "stdout"))
   return state
@@ -77,13 +92,23 @@ const failed = (name: Name, error: unknown, isAnswer: boolean): void => {
   if (name === "stdout") { for (const listener of closedListeners) listener() }
 }
 
-const writeFile = (name: Name, bytes: Uint8Array, isAnswer: boolean): void => {
-  try {
-    for (let written = 0; written < bytes.length;) {
-      written += Fs.writeSync(descriptors[name], bytes, written, bytes.length - written)
+/** How long to wait until a terminal that takes nothing is tried again. */
+const retryMillis = 10
+
+const flush = (name: Name, state: State, descriptor: number): void => {
+  for (let part = state.parts[0]; part !== undefined; part = state.parts[0]) {
+    const { bytes, isAnswer, taken, written } = part
+    if (state.isOpen && written < bytes.length) {
+      try {
+        part.written += Fs.writeSync(descriptor, bytes, written, bytes.length - written)
+      } catch (error) {
+        if (codeOf(error) === "EAGAIN") return void setTimeout(flush, retryMillis, name, state, descriptor)
+        failed(name, error, isAnswer)
+      }
+    } else {
+      state.parts.shift()
+      taken()
     }
-  } catch (error) {
-    failed(name, error, isAnswer)
   }
 }
 
@@ -96,9 +121,10 @@ export const write = (
   const { isAnswer = name === "stdout", taken = () => {} } = options
   const state = stateOf(name)
   if (!state.isOpen) return taken()
-  if (state.isFile) {
-    writeFile(name, typeof data === "string" ? Buffer.from(data) : data, isAnswer)
-    return taken()
+  if (state.descriptor !== undefined) {
+    const bytes = typeof data === "string" ? Buffer.from(data) : data
+    if (state.parts.push({ bytes, isAnswer, taken, written: 0 }) === 1) flush(name, state, state.descriptor)
+    return
   }
   state.stream.write(data, (error) => {
     if (error !== undefined && error !== null) failed(name, error, isAnswer)
@@ -118,7 +144,7 @@ export const lost = (): string | undefined => lostCode
 export const drained = (done: () => void): void => {
   const waiting = (["stdout", "stderr"] as const).filter((name) => {
     const state = found[name]
-    return state !== undefined && state.isOpen && !state.isFile && state.stream.writableLength > 0
+    return state !== undefined && state.isOpen && (state.parts.length > 0 || state.stream.writableLength > 0)
   })
   if (waiting.length === 0) return done()
   let left = waiting.length

@@ -86,7 +86,9 @@ const ended = (box: Sandbox) =>
   box.deploy("head -c 300000 /dev/zero | tr '\\0' x; echo; echo end", ["--wait", "--type", "writer"])
 
 /** Ends or has nothing to do: on a machine that is busy it may only have to wait, which proves less and fails nothing. */
-const rests = (running: Running) => {
+const rests = (
+  running: { readonly child: { readonly pid?: number | undefined }; readonly code: number | undefined }
+) => {
   let before = ""
   const time = Effect.sync(() => {
     const fields = procFile(running.child.pid ?? 0, "stat").split(" ")
@@ -235,6 +237,32 @@ describe("what is printed", () => {
         yield* Effect.timeout(over(stuck), "5 seconds")
         assert.strictEqual(stuck.code, code, args.join(" "))
       }
+    }))
+
+  it.live("to a terminal that is stopped does not keep a signal from ending the command at once", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const agent = yield* ended(box)
+      const pipe = yield* slowPipe(box)
+      const line = `echo $$ >pid; exec '${process.execPath}' -- '${box.bin}' logs ${agent.agent_id}`
+      // What reads the terminal for it has no reader either.
+      yield* Effect.acquireRelease(
+        Effect.sync(() =>
+          spawn("script", ["-qefc", line, "/dev/null"], {
+            cwd: box.project,
+            env: { ...box.environment },
+            stdio: ["ignore", pipe.writer, "ignore"]
+          })
+        ),
+        (child) => Effect.sync(() => void child.kill("SIGKILL"))
+      )
+      const pid = () => Number(Fs.existsSync(box.path("pid")) ? Fs.readFileSync(box.path("pid"), "utf8") : 0)
+      const isOver = () => ["", "Z"].includes(procFile(pid(), "stat").split(") ")[1]?.charAt(0) ?? "")
+      yield* until("it has begun", () => pid() > 0)
+      yield* rests({ child: { pid: pid() }, code: undefined })
+      assert.isFalse(isOver())
+      process.kill(pid(), "SIGTERM")
+      yield* until("it has ended", isOver)
     }))
 
   it.live(
