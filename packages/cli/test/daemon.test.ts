@@ -50,7 +50,7 @@ const shortOfMemory = (box: Sandbox, code: "ENOMEM" | "EAGAIN", when: string, ar
   box.startProgram("strace", [
     "-qq",
     "-o",
-    "/dev/null",
+    box.path("trace"),
     "-e",
     "trace=clone,vfork,fork",
     "-e",
@@ -83,16 +83,14 @@ describe.skipIf(!hasStrace)("on a machine without memory for one more process", 
       Effect.gen(function*() {
         const box = yield* sandbox
         yield* box.deploy("exec sleep 300")
-        const watching = yield* shortOfMemory(box, code, "2", [
-          "reap",
-          "--watch",
-          "--every",
-          "50ms",
-          "--metrics-port=0"
-        ])
+        const watching = yield* shortOfMemory(box, code, "2", ["reap", "--watch", "--every", "100ms"])
         yield* eventually("it watches", () => watching.stderr.includes("reaping every") || watching.ended)
-        yield* eventually("it has an agent to settle", () => watching.ended || Fs.existsSync(lock(box)))
-        const { agent_id: id } = yield* box.deploy("exit 3")
+        assert.isFalse(watching.ended, watching.stderr)
+        yield* eventually(
+          "a fork is refused",
+          () => watching.ended || Fs.readFileSync(box.path("trace"), "utf8").includes("INJECTED")
+        )
+        const { agent_id: id } = yield* box.deploy("exit 3", ["--type", "next"])
         yield* becomes(box, id, "exited")
         assert.isFalse(watching.ended, watching.stderr)
         const reaper = JSON.parse(Fs.readFileSync(lock(box), "utf8"))
