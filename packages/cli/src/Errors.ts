@@ -8,10 +8,12 @@ import type {
   FileError,
   HomeUnknown,
   HomeUnusable,
+  InvalidLimit,
   ReaperRunning,
   RebuildError,
   RegistryError,
   SelfStopRefused,
+  SetLimitsError,
   TaskNotFound,
   WorkingDirectoryUnusable
 } from "@slipway/core"
@@ -80,6 +82,7 @@ export type Failure =
   | FileError
   | HomeUnknown
   | HomeUnusable
+  | InvalidLimit
   | MetricsUnservable
   | NoSuchAgent
   | NoSuchTask
@@ -87,6 +90,7 @@ export type Failure =
   | RebuildError
   | RegistryError
   | SelfStopRefused
+  | SetLimitsError
   | TaskNotFound
   | UsageError
   | WorkingDirectoryUnusable

@@ -25,6 +25,7 @@ type Tag = Exclude<Failure, DeployError>["_tag"] | DeployError["reason"]["_tag"]
 /** By tag, for a failure before anything was made; what fails later is `rolledBack` or `leftBehind`, whatever the tag. */
 const beforeAnything = {
   UsageError: usage,
+  InvalidLimit: usage,
   InvalidRequest: usage,
   WorkingDirectoryMissing: usage,
 
@@ -35,6 +36,7 @@ const beforeAnything = {
   DuplicateType: refused,
   TaskFull: refused,
   TooManyActive: refused,
+  HomeBusy: refused,
   HomeFull: refused,
   KeyConflict: refused,
   ReaperRunning: refused,

@@ -11,6 +11,7 @@ import { Command } from "./Cli.ts"
 import { attach } from "./commands/attach.ts"
 import { deploy } from "./commands/deploy.ts"
 import { doctor } from "./commands/doctor.ts"
+import { home } from "./commands/home.ts"
 import { logs } from "./commands/logs.ts"
 import { metrics } from "./commands/metrics.ts"
 import { prune } from "./commands/prune.ts"
@@ -31,7 +32,22 @@ const slipway = Command.make("slipway").pipe(
   Command.withDescription(
     "Deploy headless coding agents into detached tmux sessions: each comes up whole, or nothing of it is left behind."
   ),
-  Command.withSubcommands([deploy, ps, show, logs, attach, wait, stop, task, reap, prune, doctor, rebuild, metrics]),
+  Command.withSubcommands([
+    deploy,
+    ps,
+    show,
+    logs,
+    attach,
+    wait,
+    stop,
+    task,
+    home,
+    reap,
+    prune,
+    doctor,
+    rebuild,
+    metrics
+  ]),
   Command.withGlobalFlags(Cli.globalFlags),
   Command.withExamples([
     {

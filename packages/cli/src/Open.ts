@@ -13,12 +13,9 @@ import { NoSuchAgent, NoSuchTask, UsageError } from "./Errors.ts"
 /** A command asks tmux a few times and ends, which is not worth a client of its own. */
 const transport = "process" as const
 
-const nonEmpty = (value: string | undefined): string | undefined => value === "" ? undefined : value
-
 /** The home that was asked for. */
 export const options = Effect.gen(function*() {
   const caller = { ...(yield* currentCaller), openFiles: AtStart.softOpenFiles }
-  const { environment } = caller
   const home = Option.getOrUndefined(yield* HomeFlag)
   if (home === "") return yield* new UsageError({ problem: "--home is empty", hint: "name a directory" })
   const { directory, socket } = yield* choose(
@@ -31,14 +28,7 @@ export const options = Effect.gen(function*() {
       hint: "give --socket or SLIPWAY_TMUX_SOCKET a path that begins with /"
     })
   }
-  const limit = nonEmpty(environment["SLIPWAY_MAX_ACTIVE"])
-  if (limit !== undefined && !/^[1-9]\d{0,5}$/.test(limit)) {
-    return yield* new UsageError({
-      problem: `SLIPWAY_MAX_ACTIVE is ${JSON.stringify(limit)}`,
-      hint: "it should be a number of agents, at least 1"
-    })
-  }
-  return { directory, socket, maxActive: limit === undefined ? undefined : Number(limit), transport, caller }
+  return { directory, socket, transport, caller }
 })
 
 /** Slipway on the home that was asked for. */

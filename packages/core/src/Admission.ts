@@ -63,9 +63,15 @@ export class TooManyActive extends Schema.TaggedError<TooManyActive>()("TooManyA
   }
 }
 
-export class HomeFull extends Schema.TaggedError<HomeFull>()("HomeFull", { maxActive: Schema.Int }) {
+export class HomeFull extends Schema.TaggedError<HomeFull>()("HomeFull", {
+  maxActive: Schema.Int,
+  /** Whether the home allows more, and the caller asked for less. */
+  ofCaller: Schema.Boolean
+}) {
   override get message() {
-    return `this home has ${this.maxActive} active agents, as many as it allows (SLIPWAY_MAX_ACTIVE); wait for one to end, or stop one`
+    return this.ofCaller
+      ? `this home has ${this.maxActive} active agents or more, and this caller asked for no more (SLIPWAY_MAX_ACTIVE, maxActive); wait for one to end, stop one, or ask for more`
+      : `this home has ${this.maxActive} active agents, as many as it allows; wait for one to end, stop one, or allow more with 'slipway home set max-active N'`
   }
 }
 
@@ -114,6 +120,13 @@ export const counted = (refused: AdmissionRefused): Counted => {
   }
 }
 
+/** How many agents may be active in the home of one caller. */
+export interface HomeLimit {
+  readonly maxActive: number
+  /** Whether it is less than the home allows, since the caller asked for less. */
+  readonly ofCaller: boolean
+}
+
 /** What the registry reads for one decision. */
 export interface AdmissionFacts {
   readonly task: Task | undefined
@@ -126,7 +139,7 @@ export interface AdmissionFacts {
   readonly taskTotal: number
   readonly taskActive: number
   readonly homeActive: number
-  readonly homeMaxActive: number
+  readonly homeLimit: HomeLimit
 }
 
 export type Decision =
@@ -164,8 +177,8 @@ export const decide = (
   if (facts.taskActive >= maxConcurrent) {
     return Result.fail(new TooManyActive({ taskId: task.id, maxConcurrent }))
   }
-  if (facts.homeActive >= facts.homeMaxActive) {
-    return Result.fail(new HomeFull({ maxActive: facts.homeMaxActive }))
+  if (facts.homeActive >= facts.homeLimit.maxActive) {
+    return Result.fail(new HomeFull(facts.homeLimit))
   }
   return Result.succeed({ _tag: "Admit", depth })
 }

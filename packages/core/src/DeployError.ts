@@ -12,6 +12,7 @@ import { AgentExecutableMissing } from "./AgentCommand.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { InvalidRequest } from "./DeployRequest.ts"
 import { FileError } from "./Files.ts"
+import { HomeUnusable } from "./Home.ts"
 import { PlacementError, ServerReplaced } from "./Placement.ts"
 import { DiskFull, NotWritable, WorkingDirectoryMissing, WorkingDirectoryUnusable } from "./Preflight.ts"
 import { ReadinessError } from "./Readiness.ts"
@@ -77,6 +78,7 @@ export const Reason = Schema.Union([
   FileError,
   WorkspaceUnusable,
   ...AdmissionRefused.members,
+  HomeUnusable,
   ...RegistryError.members,
   AgentNotFound,
   AgentDirectoryFailed,

@@ -155,7 +155,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
         hold(registryEntry, { agentId, token }, {
           candidate,
           allowDuplicate: request.allowDuplicate ?? false,
-          homeMaxActive: home.maxActive
+          homeLimit: home.limit
         }, onRelease)
       )
       if (decision._tag === "Existing") return decision

@@ -29,7 +29,7 @@ const explanations: Readonly<Record<string, string>> = {
   EPERM: "operation not permitted; check who owns it",
   ENOSPC: "no space is left on the disk; free some and try again",
   EDQUOT: "the disk quota is used up; free some and try again",
-  EROFS: "the file system is read-only; use a home on another",
+  EROFS: "the file system is read-only",
   EMFILE: "this process has too many open files; raise its limit (ulimit -n)",
   ENFILE: "the machine has too many open files",
   EIO: "the disk reported an input/output error; check the disk",
@@ -66,7 +66,9 @@ type Result<A> = Effect.Effect<A, FileError>
 export class Files extends Context.Service<Files, {
   /** Makes one directory with just this mode, whatever the umask is; fails when something is there already. */
   readonly makeDirectory: (path: string, mode: number) => Result<void>
-  /** Makes a directory and what is missing above it; what is there stays as it is. */
+  /**
+   * Makes a directory and what is missing above it, each with just this mode; what is there stays as it is. The first refusal ends it.
+   */
   readonly ensureDirectory: (path: string, mode: number) => Result<void>
   /** Creates a file that must not exist, with just this mode, and writes all of its content. */
   readonly createFile: (path: string, content: string | Uint8Array, mode: number) => Result<void>
@@ -136,6 +138,33 @@ const writeNew = (path: string, content: string | Uint8Array, mode: number): voi
   } finally {
     NodeFs.closeSync(file)
   }
+}
+
+const makeDirectory = (path: string, mode: number): void => {
+  NodeFs.mkdirSync(path, { mode })
+  if ((NodeFs.lstatSync(path).mode & 0o7777) !== mode) NodeFs.chmodSync(path, mode)
+}
+
+/**
+ * One call for each directory that is missing, and none after the first that is refused: Node's own way to make several at once was
+ * seen not to return where a file system lets nobody make one.
+ */
+const ensureDirectory = (path: string, mode: number): void => {
+  const missing: Array<string> = []
+  let existing = path
+  while (NodeFs.statSync(existing, { throwIfNoEntry: false }) === undefined && Path.dirname(existing) !== existing) {
+    missing.push(existing)
+    existing = Path.dirname(existing)
+  }
+  for (const directory of missing.toReversed()) {
+    try {
+      makeDirectory(directory, mode)
+    } catch (cause) {
+      // Somebody else makes the same.
+      if (codeOf(cause) !== "EEXIST") throw cause
+    }
+  }
+  if (!NodeFs.statSync(path).isDirectory()) throw Object.assign(new Error("not a directory"), { code: "ENOTDIR" })
 }
 
 const kindOf = (stat: NodeFs.Stats): FileInfo["kind"] =>
@@ -222,13 +251,8 @@ const watch = Effect.fnUntraced(function*(directory: string) {
 
 export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
   Files.of({
-    makeDirectory: (path, mode) =>
-      attempt("make the directory", path, () => {
-        NodeFs.mkdirSync(path, { mode })
-        if ((NodeFs.lstatSync(path).mode & 0o7777) !== mode) NodeFs.chmodSync(path, mode)
-      }),
-    ensureDirectory: (path, mode) =>
-      attempt("make the directory", path, () => void NodeFs.mkdirSync(path, { recursive: true, mode })),
+    makeDirectory: (path, mode) => attempt("make the directory", path, () => makeDirectory(path, mode)),
+    ensureDirectory: (path, mode) => attempt("make the directory", path, () => ensureDirectory(path, mode)),
     createFile: (path, content, mode) => attempt("create", path, () => writeNew(path, content, mode)),
     replaceFile: (path, content, mode) =>
       attempt("write", path, () => {

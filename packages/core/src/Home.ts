@@ -7,12 +7,16 @@
  *
  * `reopen` opens a home that was made before, without a word about its registry: it is for the rebuild of one that is refused.
  *
+ * What the home allows stands in `home.json` too, from the moment in which the home is made, so that it is the same for everybody who
+ * deploys and a rebuild of the registry keeps it. A caller can ask for less, for its own deployments; more takes `HomeLimits.set`.
+ *
  * Modes are tightened to 0700 and 0600 where they are wider. A home on a network file system is refused, since locks
  * and crash safety rest on the local disk; so is a path that tmux would read as code.
  */
 import { Target } from "@slipway/tmux"
 import { Context, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
+import type { HomeLimit } from "./Admission.ts"
 import { AgentId } from "./Agent.ts"
 import { type FileError, type FileInfo, Files } from "./Files.ts"
 import { Host } from "./Host.ts"
@@ -29,10 +33,22 @@ export class HomeUnusable extends Schema.TaggedError<HomeUnusable>()("HomeUnusab
   }
 }
 
+/** How many agents a home, or a caller, may allow to be active. */
+export const MaxActive = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000_000 }))
+
+/** What a home allows, whoever deploys. */
+export const HomeLimits = Schema.Struct({
+  /** How many agents may be active at once. */
+  maxActive: MaxActive
+})
+export type HomeLimits = typeof HomeLimits.Type
+
 /** `home.json`. */
 const Identity = Schema.Struct({
   version: Schema.Literal(1),
   homeId: Schema.String.check(Schema.isPattern(/^[0-9a-f]{12}$/)),
+  /** A home of 0.1.0 has none: then it allows what a new home allows. */
+  limits: Schema.optionalKey(HomeLimits),
   registry: Schema.Struct({
     inode: Schema.Int,
     device: Schema.Int,
@@ -49,32 +65,43 @@ export interface HomeOptions {
   readonly directory: string
   /** The tmux socket; by default it is in the home, or in the runtime directory when that path would be too long. */
   readonly socket?: string | undefined
-  /** How many agents may be active in this home at once. */
+  /**
+   * How many agents may be active at once. A home that is made by this stores it as its limit; in one that was made before it can only
+   * lower the stored limit, for what this caller deploys.
+   */
   readonly maxActive?: number | undefined
 }
 
 export const defaultMaxActive = 1000
 
-const decodeMaxActive = Schema.decodeUnknownEffect(
-  Schema.FiniteFromString.check(Schema.isInt(), Schema.isBetween({ minimum: 1, maximum: 1_000_000 }))
-)
+/** A limit that a caller gave is no number of agents. */
+export class InvalidLimit extends Schema.TaggedError<InvalidLimit>()("InvalidLimit", {
+  /** What named it: an option, a variable, an argument. */
+  name: Schema.String,
+  value: Schema.String
+}) {
+  override get message() {
+    return `${this.name} is ${JSON.stringify(this.value)}; it should be a number of agents, from 1 to 1000000`
+  }
+}
 
-/** How many agents may be active in a home at once: `SLIPWAY_MAX_ACTIVE`, else 1000. */
-export const maxActiveOf = Effect.fnUntraced(function*(
-  directory: string,
+const isMaxActive = Schema.is(MaxActive)
+
+/** A number of agents as it was written down. */
+export const parseMaxActive = (name: string, value: string): Effect.Effect<number, InvalidLimit> =>
+  /^\d{1,7}$/.test(value) && isMaxActive(Number(value))
+    ? Effect.succeed(Number(value))
+    : Effect.fail(new InvalidLimit({ name, value }))
+
+/** What a caller asks for: its option, else its `SLIPWAY_MAX_ACTIVE`, else nothing. */
+export const maxActiveOf = (
+  option: number | undefined,
   environment: Readonly<Record<string, string | undefined>>
-) {
+): Effect.Effect<number | undefined, InvalidLimit> => {
+  if (option !== undefined) return parseMaxActive("maxActive", String(option))
   const given = environment["SLIPWAY_MAX_ACTIVE"]
-  if (given === undefined || given === "") return defaultMaxActive
-  return yield* Effect.mapError(
-    decodeMaxActive(given),
-    () =>
-      new HomeUnusable({
-        path: directory,
-        reason: "SLIPWAY_MAX_ACTIVE is not a whole number from 1 on"
-      })
-  )
-})
+  return given === undefined || given === "" ? Effect.succeed(undefined) : parseMaxActive("SLIPWAY_MAX_ACTIVE", given)
+}
 
 // NFS, SMB, CIFS, AFS, Ceph, FUSE-less cluster file systems: the magic numbers of statfs(2).
 const networkFileSystems = new Set([0x6969, 0x517b, 0xff534d42, 0xfe534d42, 0x5346414f, 0x00c36400, 0x01021997])
@@ -85,7 +112,10 @@ export class Home extends Context.Service<Home, {
   readonly registry: string
   readonly socket: Target.SocketPath
   readonly agents: string
-  readonly maxActive: number
+  /** What the home allows; read anew each time. */
+  readonly limits: Effect.Effect<HomeLimits, HomeUnusable>
+  /** What its present caller may have of that; read anew each time. */
+  readonly limit: Effect.Effect<HomeLimit, HomeUnusable>
   readonly agentDirectory: (agentId: string) => string
 }>()("@slipway/core/Home") {
   static readonly layer = (options: HomeOptions) => Layer.effect(Home, open(options))
@@ -101,7 +131,12 @@ type Opened<R> = Effect.fn.Return<Home["Service"], HomeUnusable | RegistryReplac
 
 const open = (
   options: HomeOptions
-): Effect.Effect<Home["Service"], HomeUnusable | RegistryReplaced, Files | Host> => openWith(options, identify)
+): Effect.Effect<Home["Service"], HomeUnusable | RegistryReplaced, Files | Host> =>
+  openWith(
+    options,
+    (directory, registry, unusable) =>
+      identify(directory, registry, { maxActive: options.maxActive ?? defaultMaxActive }, unusable)
+  )
 
 const reopen = Effect.fnUntraced(function*(options: HomeOptions): Opened<never> {
   const files = yield* Files
@@ -158,16 +193,26 @@ const openWith = Effect.fnUntraced(function*<R>(
     () =>
       unusable(`the tmux socket ${chosen} must be an absolute path of at most ${maxSocketBytes} bytes without # and $`)
   )
+  const limits = Effect.map(
+    Effect.provideService(readIdentity(directory, unusable), Files, files),
+    ({ limits }) => limits ?? { maxActive: defaultMaxActive }
+  )
   return Home.of({
     id: identity.homeId,
     directory,
     registry,
     socket,
     agents,
-    maxActive: options.maxActive ?? defaultMaxActive,
+    limits,
+    limit: Effect.map(limits, ({ maxActive }) => lowered(maxActive, options.maxActive)),
     agentDirectory: (agentId) => Path.join(agents, agentId)
   })
 })
+
+const lowered = (stored: number, asked: number | undefined): HomeLimit =>
+  asked !== undefined && asked < stored
+    ? { maxActive: asked, ofCaller: true }
+    : { maxActive: stored, ofCaller: false }
 
 const identityFile = (directory: string): string => Path.join(directory, "home.json")
 
@@ -195,20 +240,31 @@ export const recordedRegistry = Effect.fnUntraced(function*(home: Home["Service"
   return (file: FileIdentity): boolean => isRecorded(identity, file, host.identity.boot)
 })
 
-/** Records another file as the home's registry; from then on every other one is refused. */
-export const recordRegistry = Effect.fnUntraced(function*(home: Home["Service"], { device, inode }: FileIdentity) {
+/** Changes `home.json`. Whoever does holds the home (`HomeLimits.hold`), so that no change undoes another. */
+const rewrite = Effect.fnUntraced(function*(home: Home["Service"], change: (identity: Identity) => Identity) {
   const files = yield* Files
-  const host = yield* Host
-  const content = yield* Effect.mapError(
-    encodeIdentity({ version: 1, homeId: home.id, registry: { inode, device, boot: host.identity.boot } }),
-    (error) => usable(home)(error.message)
-  )
+  const identity = yield* readIdentity(home.directory, usable(home))
+  const content = yield* Effect.mapError(encodeIdentity(change(identity)), (error) => usable(home)(error.message))
   yield* files.replaceFile(identityFile(home.directory), content, 0o600)
 })
+
+/** Records another file as the home's registry; from then on every other one is refused. */
+export const recordRegistry = Effect.fnUntraced(function*(home: Home["Service"], { device, inode }: FileIdentity) {
+  const { boot } = (yield* Host).identity
+  yield* rewrite(home, (identity) => ({ ...identity, registry: { inode, device, boot } }))
+})
+
+/** Records what the home allows; what was allowed before and is not named stays. */
+export const recordLimits = (home: Home["Service"], limits: Partial<HomeLimits>) =>
+  rewrite(home, (identity) => ({
+    ...identity,
+    limits: { maxActive: defaultMaxActive, ...identity.limits, ...limits }
+  }))
 
 const identify = Effect.fnUntraced(function*(
   directory: string,
   registry: string,
+  limits: HomeLimits,
   unusable: (reason: string) => HomeUnusable
 ) {
   const files = yield* Files
@@ -232,6 +288,7 @@ const identify = Effect.fnUntraced(function*(
     const content = yield* encodeIdentity({
       version: 1,
       homeId: yield* randomHex(12),
+      limits,
       registry: { inode: file.inode, device: file.device, boot: host.identity.boot }
     }).pipe(Effect.mapError((error) => unusable(error.message)))
     yield* orUnusable(files.createFile(draft, content, 0o600))

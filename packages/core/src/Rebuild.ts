@@ -55,7 +55,7 @@ export class RegistryInUse extends Schema.TaggedError<RegistryInUse>()("Registry
 /** Another rebuild of this home is under way. */
 export class RebuildRunning extends Schema.TaggedError<RebuildRunning>()("RebuildRunning", { pid: Schema.Int }) {
   override get message() {
-    return `process ${this.pid} rebuilds the registry of this home already`
+    return `process ${this.pid} rebuilds the registry of this home already, or changes its limits; try again when it is done`
   }
 }
 

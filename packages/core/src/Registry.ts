@@ -7,7 +7,7 @@
  * A busy registry is retried for a few seconds; no operation waits without end.
  */
 import { Context, type DateTime, type Effect, type Option, type Result, Schema } from "effect"
-import type { AdmissionRefused, Decision } from "./Admission.ts"
+import type { AdmissionRefused, Decision, HomeLimit } from "./Admission.ts"
 import { type Agent, AgentId, type State, StateTag } from "./Agent.ts"
 import { ProcessIdentity } from "./Host.ts"
 import { ReleaseRecord } from "./Resource.ts"
@@ -193,11 +193,19 @@ export class Registry extends Context.Service<Registry, {
   readonly task: (id: TaskId) => Effect.Effect<Option.Option<Task>, RegistryError>
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
   readonly taskCounts: (id: TaskId) => Effect.Effect<TaskCounts, RegistryError>
-  /** Decides and, when the decision is to admit, inserts the candidate with its depth, in one transaction. */
-  readonly admit: (
+  /**
+   * Decides and, when the decision is to admit, inserts the candidate with its depth, in one transaction. The home's limit is read in
+   * it too, so that a change of it counts for the next admission.
+   */
+  readonly admit: <E = never>(
     candidate: Agent,
-    options: { readonly allowDuplicate: boolean; readonly homeMaxActive: number }
-  ) => Effect.Effect<Decision, AdmissionRefused | RegistryError>
+    options: { readonly allowDuplicate: boolean; readonly homeLimit: Effect.Effect<HomeLimit, E> }
+  ) => Effect.Effect<Decision, AdmissionRefused | RegistryError | E>
+  /**
+   * Runs an effect while nobody else writes: nothing is admitted, and no agent changes its state. All who want to wait for it, so
+   * that it has to be short.
+   */
+  readonly exclusively: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E | RegistryError>
   readonly agent: (id: AgentId) => Effect.Effect<Option.Option<Agent>, RegistryError>
   /** Newest first. */
   readonly agents: (filter: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>

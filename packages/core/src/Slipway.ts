@@ -17,8 +17,17 @@ import { type Diagnosis, Doctor } from "./Doctor.ts"
 import { Events, type FollowOptions } from "./Events.ts"
 import * as Files from "./Files.ts"
 import * as Findings from "./Findings.ts"
-import { Home, type HomeOptions, type HomeUnusable, maxActiveOf } from "./Home.ts"
+import {
+  Home,
+  type HomeLimits,
+  type HomeOptions,
+  type HomeUnusable,
+  type InvalidLimit,
+  maxActiveOf,
+  parseMaxActive
+} from "./Home.ts"
 import { choose, type HomeUnknown } from "./HomeChoice.ts"
+import * as Limits from "./HomeLimits.ts"
 import { Host } from "./Host.ts"
 import { WorkingDirectoryMissing, type WorkingDirectoryUnusable } from "./Preflight.ts"
 import { type Caller, currentCaller, Preparation } from "./Preparation.ts"
@@ -59,6 +68,8 @@ export type CreateTaskError = InvalidRequest | RegistryError | Workspace.Workspa
 
 export class Slipway extends Context.Service<Slipway, {
   readonly home: Home["Service"]
+  /** Changes what the home allows, for everybody who deploys in it; answers with all its limits. */
+  readonly setLimits: (limits: Partial<HomeLimits>) => Effect.Effect<HomeLimits, InvalidLimit | Limits.SetLimitsError>
   readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
   readonly task: (id: TaskId) => Effect.Effect<Task, RegistryError | TaskNotFound>
@@ -147,6 +158,13 @@ const make = Effect.gen(function*() {
     return task
   })
 
+  const changing = yield* Effect.context<Effect.Services<ReturnType<typeof Limits.set>>>()
+  const setLimits = Effect.fn("Slipway.setLimits")(function*({ maxActive }: Partial<HomeLimits>) {
+    if (maxActive === undefined) return yield* home.limits
+    const valid = yield* parseMaxActive("maxActive", String(maxActive))
+    return yield* Effect.provideContext(Limits.set({ maxActive: valid }), changing)
+  })
+
   const task = Effect.fn("Slipway.task")(function*(id: TaskId) {
     const found = yield* registry.task(id)
     return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
@@ -164,6 +182,7 @@ const make = Effect.gen(function*() {
 
   return Slipway.of({
     home,
+    setLimits,
     createTask,
     tasks: registry.tasks,
     task,
@@ -209,8 +228,7 @@ export const services = (options: SlipwayOptions) => {
   const home = Layer.unwrap(Effect.gen(function*() {
     const caller = yield* callerOf(options)
     const chosen = yield* choose(options, caller)
-    const maxActive = options.maxActive ?? (yield* maxActiveOf(chosen.directory, caller.environment))
-    return Home.layer({ ...options, ...chosen, maxActive })
+    return Home.layer({ ...options, ...chosen, maxActive: yield* maxActiveOf(options.maxActive, caller.environment) })
   }))
   return SqliteRegistry.ofHome().pipe(Layer.provideMerge(home), Layer.provideMerge(machine(options)))
 }
@@ -227,6 +245,9 @@ export const machine = (options: SlipwayOptions) => {
 
 const layer = (
   options: SlipwayOptions
-): Layer.Layer<Slipway, HomeUnknown | HomeUnusable | RegistryError | RegistryReplaced | WorkingDirectoryUnusable> =>
+): Layer.Layer<
+  Slipway,
+  HomeUnknown | HomeUnusable | InvalidLimit | RegistryError | RegistryReplaced | WorkingDirectoryUnusable
+> =>
   // Layers are memoized by reference, also by a program that provides two homes, one inside the other; each needs its own.
   Layer.fresh(layerNoDeps(options).pipe(Layer.provide(services(options))))

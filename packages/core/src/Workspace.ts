@@ -13,12 +13,20 @@ import * as View from "./View.ts"
 /** The project's directory, or the workspace in it, can't be used. */
 export class WorkspaceUnusable extends Schema.TaggedError<WorkspaceUnusable>()("WorkspaceUnusable", {
   path: Schema.String,
+  project: Schema.String,
+  /** The system's name of the error, such as EROFS. */
+  code: Schema.String,
   reason: Schema.String
 }) {
   override get message() {
-    return `the workspace ${this.path} can't be used: ${this.reason}`
+    const what = `the project ${this.project} has no usable workspace ${this.path}: ${this.reason}`
+    return unwritable.has(this.code)
+      ? `${what}; let this user write to the project, or name another with --project`
+      : what
   }
 }
+
+const unwritable: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"])
 
 export const directoryOf = (project: string, taskId: TaskId): string => Path.join(project, ".slipway", taskId)
 
@@ -48,7 +56,10 @@ export const ensure = Effect.fnUntraced(function*(
       yield* files.replaceFile(document, `${JSON.stringify(content, null, 2)}\n`, 0o600)
     }
   })
-  yield* Effect.mapError(make, (error) => new WorkspaceUnusable({ path: workspace, reason: error.message }))
+  yield* Effect.mapError(
+    make,
+    ({ code, message }) => new WorkspaceUnusable({ path: workspace, project: task.project, code, reason: message })
+  )
   return workspace
 })
 

@@ -12,8 +12,9 @@ export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from 
 export { type Diagnosis, type Finding } from "./Doctor.ts"
 export { type FollowOptions } from "./Events.ts"
 export { FileError } from "./Files.ts"
-export { HomeUnusable } from "./Home.ts"
+export { HomeLimits, HomeUnusable, InvalidLimit, parseMaxActive } from "./Home.ts"
 export { type Choice, choose, defaultDirectory, HomeUnknown, resolvePath } from "./HomeChoice.ts"
+export { HomeBusy, type SetLimitsError } from "./HomeLimits.ts"
 export * as Metrics from "./Metrics.ts"
 export {
   AttributeRefused,

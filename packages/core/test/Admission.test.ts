@@ -17,7 +17,7 @@ const free: AdmissionFacts = {
   taskTotal: 0,
   taskActive: 0,
   homeActive: 0,
-  homeMaxActive: 10
+  homeLimit: { maxActive: 10, ofCaller: false }
 }
 
 const tagOf = (facts: Partial<AdmissionFacts>, of: Partial<Omit<Agent, "type">> = {}, allowDuplicate = false) => {
@@ -83,7 +83,7 @@ describe("decide", () => {
         taskTotal: world.total,
         taskActive: world.active,
         homeActive: world.home,
-        homeMaxActive: world.homeMax
+        homeLimit: { maxActive: world.homeMax, ofCaller: false }
       }
     )
     if (Result.isFailure(answer)) {

@@ -15,7 +15,7 @@ import { finished, guarantee, lasting, open } from "./support/Scenario.ts"
 const directories = scratch("events")
 afterAll(() => assert.deepStrictEqual(directories.left(), []))
 
-const roomy = { allowDuplicate: true, homeMaxActive: 10_000 }
+const roomy = { allowDuplicate: true, homeLimit: Effect.succeed({ maxActive: 10_000, ofCaller: false }) }
 
 interface Around {
   /** Called with each read of events. */

@@ -6,6 +6,7 @@ import * as Path from "node:path"
 import { checkOwned, FileError, Files, layer } from "../src/Files.ts"
 import { runText } from "./children.ts"
 import { scratch } from "./rows.ts"
+import { asOrdinaryUser } from "./support/OrdinaryUser.ts"
 
 const directories = scratch("files")
 afterAll(() => assert.deepStrictEqual(directories.left(), []))
@@ -37,8 +38,10 @@ for (const umask of [0, 0o077, 0o277]) {
         yield* files.createFile(at("open"), "o", 0o644)
         yield* files.replaceFile(at("replaced"), "r", 0o600)
         yield* files.setMode(at("open"), 0o640)
+        yield* files.ensureDirectory(at("a/b/c"), 0o700)
         const modes = ["private", "public", "secret", "open", "replaced"].map((name) => mode(at(name)))
         assert.deepStrictEqual(modes, [0o700, 0o755, 0o600, 0o640, 0o600])
+        assert.deepStrictEqual(["a", "a/b", "a/b/c"].map((name) => mode(at(name))), [0o700, 0o700, 0o700])
       }))
   )
 }
@@ -51,6 +54,32 @@ test(
       yield* files.ensureDirectory(Path.join(root, "a", "b"), 0o700)
       yield* files.ensureDirectory(Path.join(root, "a", "b"), 0o755)
       assert.deepStrictEqual([root, Path.join(root, "a"), Path.join(root, "a", "b")].map(mode), [0o755, 0o700, 0o700])
+    })
+)
+
+test(
+  "a path of directories ends with the first that can't be made, and says why",
+  (files, root) =>
+    Effect.gen(function*() {
+      const at = (name: string) => Path.join(root, name)
+      Fs.writeFileSync(at("file"), "")
+      Fs.symlinkSync(at("nowhere"), at("dangling"))
+      for (const path of ["file", "file/below", "file/far/below", "dangling", "dangling/below"]) {
+        assert.strictEqual(
+          yield* code(files.ensureDirectory(at(path), 0o700)),
+          path.startsWith("dangling") ? "ENOENT" : "ENOTDIR"
+        )
+      }
+      Fs.mkdirSync(at("locked"), { mode: 0o555 })
+      Fs.chmodSync(root, 0o755)
+      const error = yield* Effect.flip(asOrdinaryUser(files.ensureDirectory(at("locked/a/b"), 0o700)))
+      assert.strictEqual(error.code, "EACCES")
+      assert.include(error.message, "permission")
+      assert.deepStrictEqual(Fs.readdirSync(root).toSorted(), ["dangling", "file", "locked"])
+      assert.deepStrictEqual(Fs.readdirSync(at("locked")), [])
+      Fs.symlinkSync(root, at("there"))
+      yield* files.ensureDirectory(at("there/made"), 0o700)
+      assert.strictEqual(mode(at("made")), 0o700)
     })
 )
 

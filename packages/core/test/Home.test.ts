@@ -10,6 +10,7 @@ import { Host } from "../src/Host.ts"
 import { RegistryReplaced } from "../src/Registry.ts"
 import { atOnce } from "./children.ts"
 import { scratch } from "./rows.ts"
+import { asOrdinaryUser } from "./support/OrdinaryUser.ts"
 
 const directories = scratch("home")
 afterAll(() => assert.deepStrictEqual(directories.left(), []))
@@ -41,9 +42,8 @@ describe("a home", () => {
       assert.strictEqual(home.socket, Path.join(directory, "tmux.sock"))
       assert.strictEqual(home.registry, Path.join(directory, "registry.db"))
       assert.strictEqual(home.agentDirectory("a"), Path.join(directory, "agents", "a"))
-      assert.strictEqual(home.maxActive, defaultMaxActive)
-      const again = yield* open({ directory, maxActive: 3 })
-      assert.deepInclude(again, { id: home.id, directory, maxActive: 3 })
+      assert.deepStrictEqual(yield* home.limits, { maxActive: defaultMaxActive })
+      assert.deepInclude(yield* open({ directory }), { id: home.id, directory })
       const linked = Path.join(root, "link")
       Fs.symlinkSync(directory, linked)
       assert.deepInclude(yield* open({ directory: linked }), { id: home.id, directory })
@@ -209,6 +209,18 @@ describe("a home that can't be used", () => {
         put(Path.join(directory, "agents"))
         yield* unusable(directory, /agents|exists already/)
       }
+    }))
+
+  test("one below a file, or where its user may not make it, is refused, and nothing is made", (root) =>
+    Effect.gen(function*() {
+      Fs.writeFileSync(Path.join(root, "file"), "")
+      yield* unusable(Path.join(root, "file", "far", "below"), /not a directory/)
+      const locked = Path.join(root, "locked")
+      Fs.mkdirSync(locked, { mode: 0o555 })
+      Fs.chmodSync(root, 0o755)
+      yield* asOrdinaryUser(unusable(Path.join(locked, "far", "below"), /permission/))
+      assert.deepStrictEqual(Fs.readdirSync(root), ["file", "locked"])
+      assert.deepStrictEqual(Fs.readdirSync(locked), [])
     }))
 
   test("a home.json that can't be read is refused and left as it is", (root) =>

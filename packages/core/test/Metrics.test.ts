@@ -22,7 +22,7 @@ const directories = scratch("metrics")
 afterAll(() => assert.deepStrictEqual(directories.left(), []))
 
 const file = Effect.map(directories.make, (directory) => Path.join(directory, "registry.db"))
-const roomy = { allowDuplicate: false, homeMaxActive: 1000 }
+const roomy = { allowDuplicate: false, homeLimit: Effect.succeed({ maxActive: 1000, ofCaller: false }) }
 
 const using = <A, E>(path: string, use: (registry: Registry["Service"]) => Effect.Effect<A, E, Scope.Scope>) =>
   Effect.scoped(Effect.flatMap(Registry, use).pipe(Effect.provide(SqliteRegistry.layer({ path }))))

@@ -31,7 +31,7 @@ export const failsWith = <A, E extends { readonly _tag: string }, R, Tag extends
     (error) => hasTag(error, tag) ? error : assert.fail(`failed with ${error._tag} in place of ${tag}`)
   )
 
-const roomy = { allowDuplicate: false, homeMaxActive: 1000 }
+const roomy = { allowDuplicate: false, homeLimit: Effect.succeed({ maxActive: 1000, ofCaller: false }) }
 const event = { at: moment(1), detail: "something happened" }
 
 const ending = (left: Extract<State, { _tag: "ending" }>["left"]): State => ({
@@ -230,7 +230,7 @@ export const suite = (name: string, layer: Layer.Layer<Registry, unknown>) => {
     test("a home has no more active agents than it allows, over all its tasks", (registry) =>
       Effect.gen(function*() {
         const tasks = [yield* withTask(registry), yield* withTask(registry), yield* withTask(registry)]
-        const two = { allowDuplicate: false, homeMaxActive: 2 }
+        const two = { allowDuplicate: false, homeLimit: Effect.succeed({ maxActive: 2, ofCaller: false }) }
         const [first] = yield* Effect.forEach(tasks.slice(0, 2), (task) => admitted(registry, makeAgent(task.id), two))
         const refused = () => registry.admit(makeAgent(tasks[2]?.id ?? newTaskId()), two)
         const error = yield* failsWith(refused(), "HomeFull")

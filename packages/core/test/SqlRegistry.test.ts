@@ -20,7 +20,7 @@ const directories = scratch("registry")
 afterAll(() => assert.deepStrictEqual(directories.left(), []))
 
 const file = Effect.map(directories.make, (directory) => Path.join(directory, "registry.db"))
-const roomy = { allowDuplicate: false, homeMaxActive: 1000 }
+const roomy = { allowDuplicate: false, homeLimit: Effect.succeed({ maxActive: 1000, ofCaller: false }) }
 
 suite("SQLite", Layer.unwrap(Effect.map(file, (path) => SqliteRegistry.layer({ path }))))
 

@@ -19,7 +19,10 @@ const program = Effect.gen(function*() {
       ...candidate,
       id: AgentId.make(candidate.id.replace(/......$/, `${index.padStart(2, "0")}${String(attempt).padStart(4, "0")}`))
     }
-    const answer = yield* Effect.result(registry.admit(agent, { allowDuplicate: true, homeMaxActive: 1000 }))
+    const answer = yield* Effect.result(registry.admit(agent, {
+      allowDuplicate: true,
+      homeLimit: Effect.succeed({ maxActive: 1000, ofCaller: false })
+    }))
     if (Result.isSuccess(answer)) admitted++
     else if (answer.failure._tag !== "TooManyActive") return yield* answer.failure
   }

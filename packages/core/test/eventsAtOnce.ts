@@ -15,7 +15,10 @@ const program = Effect.gen(function*() {
     const id = AgentId.make(
       candidate.id.replace(/......$/, `${index.padStart(2, "f")}${String(time).padStart(4, "0")}`)
     )
-    yield* registry.admit({ ...candidate, id }, { allowDuplicate: true, homeMaxActive: 10_000 })
+    yield* registry.admit({ ...candidate, id }, {
+      allowDuplicate: true,
+      homeLimit: Effect.succeed({ maxActive: 10_000, ofCaller: false })
+    })
     process.stdout.write(`admitted ${id}\n`)
   }
 }).pipe(Effect.provide(SqliteRegistry.layer({ path })))

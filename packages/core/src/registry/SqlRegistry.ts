@@ -8,7 +8,7 @@
  */
 import { Array as Arr, DateTime, type Duration, Effect, Layer, Option, Predicate, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
-import { decide } from "../Admission.ts"
+import { decide, type HomeLimit } from "../Admission.ts"
 import { Agent, type AgentId, endDetail, holdsSlot, isActive, isLeaked, StateTag, status } from "../Agent.ts"
 import * as CleanupReport from "../CleanupReport.ts"
 import {
@@ -219,7 +219,7 @@ const make = Effect.fnUntraced(function*(
     return after
   })
 
-  const admissionFacts = Effect.fnUntraced(function*(candidate: Agent, homeMaxActive: number) {
+  const admissionFacts = Effect.fnUntraced(function*(candidate: Agent, homeLimit: HomeLimit) {
     const task = yield* findTask(candidate.taskId)
     const parent = candidate.parent === null ? undefined : yield* findAgent(candidate.parent)
     const sameKey = candidate.key === null ? [] : yield* Effect.flatMap(
@@ -236,7 +236,7 @@ const make = Effect.fnUntraced(function*(
         (SELECT CAST(count(*) AS INTEGER) FROM agents
           WHERE task_id = ${candidate.taskId} AND holds_slot = 1) AS task_active,
         (SELECT CAST(count(*) AS INTEGER) FROM (
-          SELECT 1 FROM agents WHERE holds_slot = 1 LIMIT ${homeMaxActive}) AS active) AS home_active,
+          SELECT 1 FROM agents WHERE holds_slot = 1 LIMIT ${homeLimit.maxActive}) AS active) AS home_active,
         (SELECT id FROM agents
           WHERE task_id = ${candidate.taskId} AND type = ${candidate.type} AND holds_slot = 1 LIMIT 1) AS same_type`,
       decodeAdmissionCounts
@@ -249,7 +249,7 @@ const make = Effect.fnUntraced(function*(
       taskTotal: counts?.task_total ?? 0,
       taskActive: counts?.task_active ?? 0,
       homeActive: counts?.home_active ?? 0,
-      homeMaxActive
+      homeLimit
     }
   })
 
@@ -328,12 +328,14 @@ const make = Effect.fnUntraced(function*(
       transaction(
         "admit the deployment",
         Effect.gen(function*() {
-          const facts = yield* admissionFacts(candidate, options.homeMaxActive)
+          const facts = yield* admissionFacts(candidate, yield* options.homeLimit)
           const decision = yield* Effect.fromResult(decide(candidate, options, facts))
           if (decision._tag === "Admit") yield* insertAgent({ ...candidate, depth: decision.depth })
           return decision
         })
       ).pipe(Effect.withSpan("Registry.admit")),
+
+    exclusively: (effect) => transaction("take its lock", effect),
 
     agent: (id) => guarded("read the agent", Effect.map(findAgent(id), Option.fromUndefinedOr)),
 

@@ -6,8 +6,9 @@
  * another deployment that drew the same id is not touched.
  */
 import { DateTime, Duration, Effect, Result, Schedule } from "effect"
-import type { AdmissionRefused, Decision } from "../Admission.ts"
+import type { AdmissionRefused, Decision, HomeLimit } from "../Admission.ts"
 import { type Agent, type AgentId, isFinal, rollBack, TransitionRefused } from "../Agent.ts"
+import type { HomeUnusable } from "../Home.ts"
 import type { Registry, RegistryError } from "../Registry.ts"
 import {
   AlreadyGone,
@@ -39,10 +40,15 @@ export interface Story {
 export interface AdmissionRequest {
   readonly candidate: Agent
   readonly allowDuplicate: boolean
-  readonly homeMaxActive: number
+  readonly homeLimit: Effect.Effect<HomeLimit, HomeUnusable>
 }
 
-export type RegistryEntry = Resource<RegistryEntryRef, AdmissionRequest, Decision, AdmissionRefused | RegistryError>
+export type RegistryEntry = Resource<
+  RegistryEntryRef,
+  AdmissionRequest,
+  Decision,
+  AdmissionRefused | HomeUnusable | RegistryError
+>
 
 export const make = (registry: Registry["Service"], story: Effect.Effect<Story>): RegistryEntry => {
   const release = Effect.fn("RegistryEntry.release")(function*(ref: RegistryEntryRef) {
@@ -77,8 +83,7 @@ export const make = (registry: Registry["Service"], story: Effect.Effect<Story>)
     kind: "global_registry",
     limit: () => Duration.seconds(15),
     describe: (ref) => ref.agentId,
-    make: (_ref, { allowDuplicate, candidate, homeMaxActive }) =>
-      registry.admit(candidate, { allowDuplicate, homeMaxActive }),
+    make: (_ref, { allowDuplicate, candidate, homeLimit }) => registry.admit(candidate, { allowDuplicate, homeLimit }),
     release: (ref): Effect.Effect<ReleaseOutcome> =>
       Effect.catch(
         Effect.retry(Effect.timeout(release(ref), attemptLimit), { times: 2, schedule: Schedule.spaced("200 millis") }),

@@ -182,7 +182,8 @@ export class HistoryWorld {
           registry: Path.join(store.root, `registry-${index}.db`),
           socket,
           agents,
-          maxActive: limits.home,
+          limits: Effect.succeed({ maxActive: limits.home }),
+          limit: Effect.succeed({ maxActive: limits.home, ofCaller: false }),
           agentDirectory: (agentId) => Path.join(agents, agentId)
         }),
         registry,
