@@ -11,6 +11,7 @@ import * as Path from "node:path"
 import { AgentId, hasCommitted, isFinal } from "./Agent.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
+import { unreachable } from "./IdleServer.ts"
 import { requiredBytes } from "./Preflight.ts"
 import { type Item, Reaper } from "./Reaper.ts"
 import { Registry, type RegistryError, type ReleaseTotal } from "./Registry.ts"
@@ -53,12 +54,15 @@ const recommendations: Record<Item["verdict"], string> = {
   unknown: "nothing is done about what can't be told; mend the cause that the evidence names, and ask again"
 }
 
+const whenIdle = "'slipway reap' ends it when nothing runs in it and no agent has been active for ten minutes"
+
 const make = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
   const reaper = yield* Reaper
   const registry = yield* Registry
   const tmux = yield* Tmux
+  const looking = yield* Effect.context<Effect.Services<typeof unreachable>>()
 
   const audit = Effect.map(reaper.plan, ({ items }) =>
     items.map(({ evidence, status, subject, verdict }): Finding => ({
@@ -117,6 +121,18 @@ const make = Effect.gen(function*() {
     return found
   })
 
+  const servers = Effect.gen(function*() {
+    const found = yield* Effect.provideContext(unreachable, looking)
+    const isFree = (yield* Effect.orElseSucceed(files.inspect(home.socket), () => undefined)) === undefined
+    return found.map(({ pid }): Finding => ({
+      kind: "tmux-server",
+      evidence: `process ${pid} is a tmux server of this home that has lost its socket ${home.socket}`,
+      recommendation: isFree
+        ? `no client reaches it; 'kill -USR1 ${pid}' lets it make its socket again, and ${whenIdle}`
+        : `another server has the socket by now; ${whenIdle}`
+    }))
+  })
+
   const strangeFiles = Effect.gen(function*() {
     const names = yield* Effect.orElseSucceed(files.list(home.agents), () => [])
     const unknown = names.filter((name) => !Schema.is(AgentId)(name)).map((name) => Path.join(home.agents, name))
@@ -144,7 +160,7 @@ const make = Effect.gen(function*() {
 
   return Doctor.of({
     examine: Effect.map(
-      Effect.all([integrity, audit, entries, machine, strangeFiles, patterns]),
+      Effect.all([integrity, audit, entries, machine, servers, strangeFiles, patterns]),
       (groups): Diagnosis => {
         const findings = groups.flat()
         return { healthy: findings.every(({ kind }) => kind === pattern), findings }

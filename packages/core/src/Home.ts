@@ -111,6 +111,8 @@ export class Home extends Context.Service<Home, {
   readonly directory: string
   readonly registry: string
   readonly socket: Target.SocketPath
+  /** Whether the socket is where this home has it by itself; others may use one that a caller named. */
+  readonly hasOwnSocket: boolean
   readonly agents: string
   /** What the home allows; read anew each time. */
   readonly limits: Effect.Effect<HomeLimits, HomeUnusable>
@@ -202,6 +204,7 @@ const openWith = Effect.fnUntraced(function*<R>(
     directory,
     registry,
     socket,
+    hasOwnSocket: chosen === ownSocket(directory, identity.homeId),
     agents,
     limits,
     limit: Effect.map(limits, ({ maxActive }) => lowered(maxActive, options.maxActive)),
@@ -318,17 +321,24 @@ const identify = Effect.fnUntraced(function*(
   return identity
 })
 
+// The fallback must not depend on the caller's environment: every process of this home has to find the same socket.
+const runtimeDirectory = () => Path.join("/tmp", `slipway-${process.getuid?.() ?? 0}`)
+
 // A socket's path has little room; a home deep in the file system gets its socket in the runtime directory.
+const ownSocket = (directory: string, homeId: string): string => {
+  const inHome = Path.join(directory, "tmux.sock")
+  return Buffer.byteLength(inHome) <= maxSocketBytes ? inHome : Path.join(runtimeDirectory(), `${homeId}.sock`)
+}
+
 const chooseSocket = Effect.fnUntraced(function*(
   directory: string,
   homeId: string,
   unusable: (reason: string) => HomeUnusable
 ) {
-  const inHome = Path.join(directory, "tmux.sock")
-  if (Buffer.byteLength(inHome) <= maxSocketBytes) return inHome
+  const socket = ownSocket(directory, homeId)
+  const runtime = runtimeDirectory()
+  if (Path.dirname(socket) !== runtime) return socket
   const files = yield* Files
-  // The fallback must not depend on the caller's environment: every process of this home has to find the same socket.
-  const runtime = Path.join("/tmp", `slipway-${process.getuid?.() ?? 0}`)
   const made = Effect.catchIf(
     files.makeDirectory(runtime, 0o700),
     (error) => error.code === "EEXIST",
@@ -339,5 +349,5 @@ const chooseSocket = Effect.fnUntraced(function*(
   if (info?.kind !== "directory" || info.uid !== (process.getuid?.() ?? info.uid) || (info.mode & 0o077) !== 0) {
     return yield* unusable(`its path is too long for a socket, and ${runtime} is not a private directory of this user`)
   }
-  return Path.join(runtime, `${homeId}.sock`)
+  return socket
 })

@@ -174,6 +174,13 @@ export interface Found {
   readonly verdict: string
 }
 
+/** Whether somebody still has to do something about any agent, and since when nothing has happened. */
+export interface Activity {
+  readonly isActive: boolean
+  /** When the last event that is on record was stored; null where none is. */
+  readonly lastEventAt: DateTime.Utc | null
+}
+
 export interface AgentFilter {
   readonly taskId?: TaskId | undefined
   /** Only rows that somebody still has to do something about. */
@@ -232,6 +239,7 @@ export class Registry extends Context.Service<Registry, {
   readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
   /** At most so many of the events behind a cursor, in the order of their commits. */
   readonly eventsAfter: (cursor: number, limit: number) => Effect.Effect<ReadonlyArray<HomeEvent>, RegistryError>
+  readonly activity: Effect.Effect<Activity, RegistryError>
   /** Where the last event stands; 0 where there is none. */
   readonly lastEvent: Effect.Effect<number, RegistryError>
   /** Counts what a reap found, each once however often it is found; answers how many were new. */

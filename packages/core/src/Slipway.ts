@@ -29,6 +29,7 @@ import {
 import { choose, type HomeUnknown } from "./HomeChoice.ts"
 import * as Limits from "./HomeLimits.ts"
 import { Host } from "./Host.ts"
+import { IdleServer } from "./IdleServer.ts"
 import { WorkingDirectoryMissing, type WorkingDirectoryUnusable } from "./Preflight.ts"
 import { type Caller, currentCaller, Preparation } from "./Preparation.ts"
 import { ProcessTree } from "./ProcessTree.ts"
@@ -144,6 +145,7 @@ const make = Effect.gen(function*() {
   const events = yield* Events
   const lock = yield* ReaperLock
   const files = yield* Files.Files
+  const idle = yield* IdleServer
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
   const createTask = Effect.fn("Slipway.createTask")(function*(input: TaskInput) {
@@ -177,6 +179,7 @@ const make = Effect.gen(function*() {
       registry.found(Findings.of(reaped), yield* DateTime.now),
       (error) => Effect.logWarning(`what this reap found is not counted: ${error.message}`)
     )
+    yield* idle.sweep
     return reaped
   })
 
@@ -189,11 +192,11 @@ const make = Effect.gen(function*() {
     taskCounts: registry.taskCounts,
     deploy: deployer.deploy,
     deployScoped: deployer.deployScoped,
-    agents: (filter = {}) => agents.list(filter),
+    agents: (filter = {}) => Effect.tap(agents.list(filter), idle.end),
     agent: agents.get,
     events: agents.events,
     wait: agents.wait,
-    stop: agents.stop,
+    stop: (ids, request) => Effect.tap(agents.stop(ids, request), idle.end),
     output: agents.output,
     follow: events.follow,
     reapPlan: reaper.plan,
@@ -201,7 +204,7 @@ const make = Effect.gen(function*() {
     whileReaping: (effect) => Effect.scoped(Effect.andThen(lock.hold, effect)),
     doctor: doctor.examine,
     totals: registry.totals,
-    prune: prune.run
+    prune: (request) => Effect.tap(prune.run(request), idle.end)
   })
 })
 
@@ -212,7 +215,15 @@ const layerNoDeps = (options: SlipwayOptions) => {
   )
   return Layer.effect(Slipway, make).pipe(
     Layer.provide(
-      Layer.mergeAll(Deployer.layer(options), agents, Prune.layer, Doctor.layer, Events.layer, ReaperLock.layer)
+      Layer.mergeAll(
+        Deployer.layer(options),
+        agents,
+        Prune.layer,
+        Doctor.layer,
+        Events.layer,
+        ReaperLock.layer,
+        IdleServer.layer
+      )
     ),
     Layer.provideMerge(Reaper.layer),
     Layer.provide([Settle.layer, Preparation.layer(options)]),

@@ -7,7 +7,7 @@
 import * as Anchor from "./Anchor.ts"
 import * as Output from "./Output.ts"
 import * as Target from "./Target.ts"
-import type { NewSession } from "./Tmux.ts"
+import type { Idle, NewSession } from "./Tmux.ts"
 
 /** A command: its name and its arguments. */
 export type Command = ReadonlyArray<string>
@@ -82,6 +82,29 @@ export const aimed = (target: Target.Target, command: string): ReadonlyArray<Com
     : [`#{==:#{pid},${target.serverPid}}`]
   return [
     ["if-shell", "-F", ...guard, `${command} -t '${Target.render(target)}'`, `display-message -p ${noSuchSession}`]
+  ]
+}
+
+/** What stands in place of the pid of a server that ends, where it stays. */
+export const stays = "stays"
+
+// tmux tells the time only by an option that it expands. `server_sessions` would count them, and is not known to 3.3.
+const clock = "@slipway-clock"
+const hasNoSession = "#{?#{S:1},0,1}"
+
+/** Ends an idle server and prints its pid, or prints that it stays. */
+export const endIdle = ({ startedBy, until }: Idle): ReadonlyArray<Command> => {
+  const isOld = `#{e|<=:#{start_time},${Math.floor(startedBy)}}`
+  const isInTime = `#{e|<=:#{T:${clock}},${Math.floor(until)}}`
+  return [
+    ["set-option", "-s", clock, "%s"],
+    [
+      "if-shell",
+      "-F",
+      `#{&&:${hasNoSession},#{&&:${isOld},${isInTime}}}`,
+      "display-message -p '#{pid}' ; kill-server",
+      `display-message -p ${stays}`
+    ]
   ]
 }
 

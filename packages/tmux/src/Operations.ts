@@ -4,13 +4,13 @@
  * A transport runs the commands of one question and gives the answer as a tmux process would: what was printed, what
  * went wrong, and an exit code. Here it is decided what to ask, what may be asked twice, and what an answer means.
  */
-import { Effect, Option } from "effect"
+import { Effect, Option, Schedule } from "effect"
 import * as Arguments from "./Arguments.ts"
 import * as Commands from "./Commands.ts"
 import * as Failure from "./Failure.ts"
 import * as Output from "./Output.ts"
 import * as Target from "./Target.ts"
-import type { NewSession, TmuxServer } from "./Tmux.ts"
+import type { Idle, NewSession, TmuxServer } from "./Tmux.ts"
 import { TmuxCommandFailed, type TmuxError, TmuxNoSuchSession, type TmuxRefusedArgument } from "./TmuxError.ts"
 import type { TmuxVersion } from "./TmuxVersion.ts"
 
@@ -31,7 +31,11 @@ export interface Question {
    * none may be asked twice.
    */
   readonly starts: boolean
+  /** Whether it is asked without a client that stays, whose anchor is a session. */
+  readonly apart: boolean
 }
+
+type How = Partial<Pick<Question, "apart" | "starts">>
 
 /** What brings commands to a server. */
 export interface Transport {
@@ -45,10 +49,10 @@ const accept = (refusal: Option.Option<TmuxRefusedArgument>): Effect.Effect<void
 /** The operations on the server of a socket, by this transport. */
 export const make = (transport: Transport) => (socket: Target.SocketPath): TmuxServer => {
   const ask = Effect.fnUntraced(
-    function*(operation: string, commands: ReadonlyArray<Commands.Command>, starts: boolean) {
+    function*(operation: string, commands: ReadonlyArray<Commands.Command>, { apart = false, starts = false }: How) {
       yield* accept(Arguments.refuseSocket(socket))
       yield* transport.version
-      return yield* transport.ask({ socket, operation, commands, starts })
+      return yield* transport.ask({ socket, operation, commands, starts, apart })
     }
   )
 
@@ -56,9 +60,9 @@ export const make = (transport: Transport) => (socket: Target.SocketPath): TmuxS
     operation: string,
     target: string,
     commands: ReadonlyArray<Commands.Command>,
-    starts: boolean
+    how: How = {}
   ) {
-    const answer = yield* ask(operation, commands, starts)
+    const answer = yield* ask(operation, commands, how)
     return answer.exitCode === 0
       ? answer.stdout
       : yield* Failure.classify({ operation, socket, target, ...answer })
@@ -78,7 +82,7 @@ export const make = (transport: Transport) => (socket: Target.SocketPath): TmuxS
   const onTarget = Effect.fnUntraced(function*(operation: string, target: Target.Target, command: string) {
     yield* accept(Arguments.refuseTarget(target))
     const commands = Commands.aimed(target, command)
-    const stdout = yield* again(checked(operation, Target.describe(target), commands, false))
+    const stdout = yield* again(checked(operation, Target.describe(target), commands))
     if (stdout.trim() === Commands.noSuchSession) {
       return yield* new TmuxNoSuchSession({ target: Target.describe(target) })
     }
@@ -86,13 +90,13 @@ export const make = (transport: Transport) => (socket: Target.SocketPath): TmuxS
   })
 
   const list = Effect.fnUntraced(function*(commands: ReadonlyArray<Commands.Command>) {
-    const stdout = yield* again(checked("list-sessions", "", commands, false))
+    const stdout = yield* again(checked("list-sessions", "", commands))
     return yield* read("list-sessions", Output.parseSessions(stdout))
   })
 
   const environments = again(Effect.gen(function*() {
     const operation = "list-environments"
-    const answer = yield* ask(operation, Commands.environments, false)
+    const answer = yield* ask(operation, Commands.environments, {})
     const parsed = Output.parseEnvironments(answer.stdout)
     if (Option.isSome(parsed)) return parsed.value
     return answer.exitCode === 0
@@ -100,16 +104,34 @@ export const make = (transport: Transport) => (socket: Target.SocketPath): TmuxS
       : yield* Failure.classify({ operation, socket, target: "", ...answer })
   }))
 
+  const pid = (how: How) =>
+    Effect.flatMap(checked("pid", "", Commands.pid, how), (stdout) => read("pid", Output.parsePid(stdout)))
+
+  // A server that ends still takes connections for a moment, and closes them.
+  const gone = (ending: Option.Option<number>): Effect.Effect<boolean, TmuxError> =>
+    pid({ apart: true }).pipe(
+      Effect.map((now) => Option.isSome(ending) && ending.value !== now),
+      Effect.catchTag("TmuxNoServer", () => Effect.succeed(true)),
+      Effect.catchIf(Failure.isLostServer, () => Effect.succeed(false)),
+      Effect.repeat({ until: (isGone) => isGone, schedule: Schedule.spaced("5 millis") })
+    )
+
+  const endIdle = Effect.fn("TmuxServer.endIdle")(function*(idle: Idle) {
+    const stdout = yield* checked("end-idle", "", Commands.endIdle(idle), { apart: true }).pipe(
+      Effect.catchIf(Failure.isLostServer, () => Effect.succeed(""))
+    )
+    return stdout.trim() === Commands.stays ? false : yield* gone(Output.parsePid(stdout))
+  })
+
   return {
     socket,
+    endIdle,
     newSession: Effect.fn("TmuxServer.newSession")(function*(options: NewSession) {
       yield* accept(Arguments.refuseNewSession(options))
-      const stdout = yield* checked("new-session", options.name, Commands.newSession(options), true)
+      const stdout = yield* checked("new-session", options.name, Commands.newSession(options), { starts: true })
       return yield* read("new-session", Output.parseSession(stdout))
     }),
-    pid: again(
-      Effect.flatMap(checked("pid", "", Commands.pid, false), (stdout) => read("pid", Output.parsePid(stdout)))
-    ),
+    pid: again(pid({})),
     sessions: Effect.withSpan(list(Commands.sessions), "TmuxServer.sessions"),
     session: Effect.fn("TmuxServer.session")(function*(target: Target.Target) {
       yield* accept(Arguments.refuseTarget(target))

@@ -43,6 +43,17 @@ export interface SessionEnvironment {
   readonly environment: Readonly<Record<string, string>>
 }
 
+/** Which server counts as idle. Both are seconds of the wall clock since 1970. */
+export interface Idle {
+  /** It was started in this second or before. */
+  readonly startedBy: number
+  /**
+   * It begins to end in this second or before. A server that was frozen reads its commands late: this one is without effect then, so
+   * that whoever has waited until this second is over knows that the server either has ended or stays.
+   */
+  readonly until: number
+}
+
 /** The operations on the server of one socket. */
 export interface TmuxServer {
   readonly socket: SocketPath
@@ -60,6 +71,11 @@ export interface TmuxServer {
   readonly environments: Effect.Effect<ReadonlyArray<SessionEnvironment>, TmuxError>
   /** Ends the session; fails with `TmuxNoSuchSession` when there is none. */
   readonly killSession: (target: Target) => Effect.Effect<void, TmuxError>
+  /**
+   * Ends the server if it is idle and has no session, that of a control client included; tmux decides that in one turn. Answers whether
+   * it has ended, and then no process of it is left at the socket. Never starts a server, and attaches no client.
+   */
+  readonly endIdle: (idle: Idle) => Effect.Effect<boolean, TmuxError>
 }
 
 /** tmux, by whatever transport. */

@@ -160,11 +160,11 @@ const makeChannel = (
 
   // By one process and before a client comes, so that a client only ever comes to a server that is there.
   const startServer = (operation: string) =>
-    Effect.asVoid(checked({ operation, commands: Commands.startServer, starts: true }))
+    Effect.asVoid(checked({ operation, commands: Commands.startServer, starts: true, apart: true }))
 
   const hasSessions = (operation: string) =>
     Effect.map(
-      checked({ operation, commands: [["list-sessions", "-F", "#{session_id}"]], starts: false }),
+      checked({ operation, commands: [["list-sessions", "-F", "#{session_id}"]], starts: false, apart: true }),
       (listed) => listed.trim() !== ""
     )
 
@@ -265,6 +265,7 @@ const makeChannel = (
   )
 
   const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> => {
+    if (question.apart) return executable.ask(question)
     const put = Effect.flatMap(
       obtain(question.operation, question.starts),
       (found) => found === undefined ? executable.ask(question) : found.client.ask(question)

@@ -2,12 +2,12 @@
  * tmux in memory: for tests of what is built on sessions, with the errors and the refusals of the real one.
  *
  * No script runs. Pids are counted from 1 000 000 001, above any that a system gives, so that no process is ever
- * mistaken for a session's. Time and interruption have no part in it: every operation is one step.
+ * mistaken for a session's. Every operation is one step, which no interruption divides and which takes no time.
  */
-import { Effect, Layer, Option, SynchronizedRef } from "effect"
+import { Clock, Effect, Layer, Option, SynchronizedRef } from "effect"
 import * as Arguments from "./Arguments.ts"
 import * as Target from "./Target.ts"
-import { type NewSession, type Session, type SessionEnvironment, Tmux, type TmuxServer } from "./Tmux.ts"
+import { type Idle, type NewSession, type Session, type SessionEnvironment, Tmux, type TmuxServer } from "./Tmux.ts"
 import { TmuxDuplicateSession, type TmuxError, TmuxNoServer, TmuxNoSuchSession } from "./TmuxError.ts"
 
 /** What is told of sessions made and ended, after the fact. */
@@ -33,6 +33,7 @@ export interface TmuxMemory {
 
 interface Server {
   readonly pid: number
+  readonly startedAt: number
   readonly nextId: number
   readonly sessions: ReadonlyArray<SessionEnvironment>
 }
@@ -97,6 +98,20 @@ export const make = Effect.fnUntraced(function*(hooks: Hooks = {}): Effect.fn.Re
     yield* change(socket, target, (found) => [{ ...found, session: { ...found.session, name } }])
   })
 
+  const now = Effect.map(Clock.currentTimeMillis, (millis) => Math.floor(millis / 1000))
+
+  const endIdle = (socket: Target.SocketPath, { startedBy, until }: Idle): Effect.Effect<boolean, TmuxError> =>
+    SynchronizedRef.modifyEffect(
+      state,
+      Effect.fnUntraced(function*(state) {
+        const server = yield* existing(state, socket)
+        const ends = server.sessions.length === 0 && server.startedAt <= startedBy && (yield* now) <= until
+        const servers = new Map(state.servers)
+        if (ends) servers.delete(socket)
+        return [ends, { ...state, servers }] as const
+      })
+    )
+
   const endServer = Effect.fnUntraced(function*(socket: Target.SocketPath) {
     const ended = yield* SynchronizedRef.modify(state, (state) => {
       const servers = new Map(state.servers)
@@ -127,6 +142,7 @@ export const make = Effect.fnUntraced(function*(hooks: Hooks = {}): Effect.fn.Re
           session,
           withServer({ ...state, nextPid: panePid + 1 }, socket, {
             pid: serverPid,
+            startedAt: server?.startedAt ?? (yield* now),
             nextId: nextId + 1,
             sessions: [...sessions, { session, environment: { ...options.environment } }]
           })
@@ -138,25 +154,21 @@ export const make = Effect.fnUntraced(function*(hooks: Hooks = {}): Effect.fn.Re
   })
 
   const server = (socket: Target.SocketPath): TmuxServer => {
-    const environments = SynchronizedRef.get(state).pipe(
-      Effect.flatMap((state) => existing(state, socket)),
-      Effect.map((server) => server.sessions)
-    )
+    const found = Effect.flatMap(SynchronizedRef.get(state), (state) => existing(state, socket))
+    const environments = Effect.map(found, (server) => server.sessions)
     const find = Effect.fnUntraced(function*(target: Target.Target) {
       return (yield* locate(yield* SynchronizedRef.get(state), socket, target)).found
     })
     return {
       socket,
-      pid: Effect.map(
-        Effect.flatMap(SynchronizedRef.get(state), (state) => existing(state, socket)),
-        ({ pid }) => pid
-      ),
+      pid: Effect.map(found, ({ pid }) => pid),
       newSession: (options) => newSession(socket, options),
       sessions: Effect.map(environments, (all) => all.map(({ session }) => session)),
       session: (target) => Effect.map(find(target), ({ session }) => session),
       environment: (target) => Effect.map(find(target), ({ environment }) => environment),
       environments,
-      killSession: (target) => endSession(socket, target)
+      killSession: (target) => endSession(socket, target),
+      endIdle: (idle) => endIdle(socket, idle)
     }
   }
 

@@ -3,7 +3,7 @@
  */
 export * as Anchor from "./Anchor.ts"
 export * as Target from "./Target.ts"
-export { type NewSession, type Session, type SessionEnvironment, Tmux, type TmuxServer } from "./Tmux.ts"
+export { type Idle, type NewSession, type Session, type SessionEnvironment, Tmux, type TmuxServer } from "./Tmux.ts"
 export * as TmuxControl from "./TmuxControl.ts"
 export * from "./TmuxError.ts"
 export { TmuxEvent, TmuxEvents } from "./TmuxEvents.ts"

@@ -67,7 +67,23 @@ export const makeFixture = Effect.gen(function*() {
     script,
     rename: (target: Target.Target, name: string) =>
       Effect.asVoid(tmux(socket, "rename-session", "-t", Target.render(target), "--", name)),
-    endServer: endServer(socket)
+    endServer: endServer(socket),
+    startEmpty: Effect.map(
+      tmux(
+        socket,
+        "set-option",
+        "-s",
+        "exit-empty",
+        "off",
+        ";",
+        "start-server",
+        ";",
+        "display-message",
+        "-p",
+        "#{pid}"
+      ),
+      Number
+    )
   }
 })
 

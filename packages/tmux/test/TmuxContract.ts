@@ -13,9 +13,14 @@ export class Fixture extends Context.Service<Fixture, {
   readonly script: string
   readonly rename: (target: Target.Target, name: string) => Effect.Effect<void>
   readonly endServer: Effect.Effect<void>
+  /** Starts a server that has no session, and of which this transport knows nothing; answers with its pid. */
+  readonly startEmpty: Effect.Effect<number>
 }>()("@slipway/tmux/test/Fixture") {}
 
 export const named = (name: string) => Target.name(Target.SessionName.make(name))
+
+/** A second of the wall clock that is not over for long. */
+const inAnHour = (): number => Math.floor(Date.now() / 1000) + 3_600
 
 export const sessionName = (name: string) => Target.SessionName.make(name)
 
@@ -183,7 +188,9 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
             server.environment(named("one")),
             server.environments,
             server.killSession(named("one")),
-            server.killSession(Target.id(Target.SessionId.make("$0"), 4_000_000))
+            server.killSession(Target.id(Target.SessionId.make("$0"), 4_000_000)),
+            server.pid,
+            server.endIdle({ startedBy: inAnHour(), until: inAnHour() })
           ]
           for (const question of [...questions, ...questions]) {
             assert.strictEqual((yield* failsWith(question, "TmuxNoServer")).socket, socket)
@@ -200,6 +207,34 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
           yield* endServer
           yield* failsWith(server.sessions, "TmuxNoServer")
           yield* failsWith(server.environments, "TmuxNoServer")
+        })
+    )
+
+    test(
+      "an idle server ends, and the next session has a server of its own",
+      ({ script, socket, startEmpty }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const first = yield* startEmpty
+          assert.isTrue(yield* server.endIdle({ startedBy: inAnHour(), until: inAnHour() }))
+          yield* failsWith(server.pid, "TmuxNoServer")
+          const { serverPid } = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          assert.notStrictEqual(serverPid, first)
+          assert.strictEqual(yield* server.pid, serverPid)
+        })
+    )
+
+    test(
+      "a server stays that has a session, that was started later, or that is asked too late",
+      ({ script, socket, startEmpty }, tmux) =>
+        Effect.gen(function*() {
+          const server = tmux.server(socket)
+          const pid = yield* startEmpty
+          assert.isFalse(yield* server.endIdle({ startedBy: inAnHour() - 7_200, until: inAnHour() }))
+          assert.isFalse(yield* server.endIdle({ startedBy: inAnHour(), until: inAnHour() - 7_200 }))
+          const made = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          assert.isFalse(yield* server.endIdle({ startedBy: inAnHour(), until: inAnHour() }))
+          assert.deepStrictEqual([yield* server.sessions, yield* server.pid], [[made], pid])
         })
     )
 

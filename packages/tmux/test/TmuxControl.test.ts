@@ -146,6 +146,25 @@ describe("TmuxControl and its client", () => {
       }).pipe(Effect.provide(cautious))
     }))
 
+  it.live("a server is not idle while a client is attached, and the question whether it is attaches none", () =>
+    use(
+      ({ script, socket }, { server }) =>
+        Effect.gen(function*() {
+          const idle = { startedBy: Number.MAX_SAFE_INTEGER, until: Number.MAX_SAFE_INTEGER }
+          const attached = Effect.gen(function*() {
+            const own = (yield* Tmux).server(socket)
+            yield* own.newSession({ name: sessionName("one"), environment: {}, script })
+            yield* own.killSession(named("one"))
+            assert.lengthOf(yield* clients(socket), 1)
+            assert.isFalse(yield* own.endIdle(idle))
+            assert.isFalse(yield* server(socket).endIdle(idle))
+          })
+          yield* Effect.provide(attached, Layer.fresh(control()))
+          yield* eventually(Effect.map(anchors(socket), (names) => names.length === 0))
+          assert.isTrue(yield* server(socket).endIdle(idle))
+        })
+    ))
+
   it.live("a client that was lost while sessions run is not replaced, and all goes on without it", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture

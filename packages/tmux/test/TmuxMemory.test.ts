@@ -15,7 +15,13 @@ suite(
           socket,
           script: "/nowhere/script.sh",
           rename: (target, name) => Effect.orDie(renameSession(socket, target, name)),
-          endServer: Effect.orDie(endServer(socket))
+          endServer: Effect.orDie(endServer(socket)),
+          startEmpty: Effect.orDie(Effect.gen(function*() {
+            const server = tmux.server(socket)
+            yield* server.newSession({ name: sessionName("empty"), environment: {}, script: "/nowhere/script.sh" })
+            yield* server.killSession(named("empty"))
+            return yield* server.pid
+          }))
         }))
     )
   )

@@ -40,6 +40,9 @@ const TallyRows = Schema.Array(Tallies.Tally)
 const Releases = Schema.fromJsonString(Schema.Array(ReleaseRecord))
 const HomeEventRows = Schema.Array(Schema.Struct({ ...HomeEvent.fields, cleanup: Schema.NullOr(Releases) }))
 const CheckRows = Schema.Array(Schema.Struct({ quick_check: Schema.String }))
+const ActivityRows = Schema.Array(
+  Schema.Struct({ active: Schema.NullOr(Schema.Int), last: Schema.NullOr(Schema.DateTimeUtcFromString) })
+)
 const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
 const AdmissionCountRows = Schema.Array(Schema.Struct({
   task_total: Schema.Int,
@@ -118,6 +121,7 @@ const make = Effect.fnUntraced(function*(
   const decodeCounts = decode(CountRows)
   const decodeTaskCounts = decode(TaskCountRows)
   const decodeAdmissionCounts = decode(AdmissionCountRows)
+  const decodeActivity = decode(ActivityRows)
   const decodeStatuses = decode(StatusRows)
   const decodeAgentTotals = decode(AgentTotalRows)
   const decodeTallies = decode(TallyRows)
@@ -458,6 +462,18 @@ const make = Effect.fnUntraced(function*(
           (rows) => rows.map((row) => ({ ...row, cleanup: row.cleanup === null ? null : cleanupOf(row.cleanup) }))
         )
       ),
+
+    activity: guarded(
+      "look for active agents",
+      Effect.map(
+        Effect.flatMap(
+          sql`SELECT (SELECT 1 FROM agents WHERE is_active = 1 LIMIT 1) AS active,
+                (SELECT at FROM events ORDER BY id DESC LIMIT 1) AS last`,
+          decodeActivity
+        ),
+        ([row]) => ({ isActive: row?.active === 1, lastEventAt: row?.last ?? null })
+      )
+    ),
 
     lastEvent: guarded("read the last event", count(sql`SELECT ${asNumber("max(id)")} AS n FROM events`)),
 

@@ -182,6 +182,7 @@ export class HistoryWorld {
           registry: Path.join(store.root, `registry-${index}.db`),
           socket,
           agents,
+          hasOwnSocket: false,
           limits: Effect.succeed({ maxActive: limits.home }),
           limit: Effect.succeed({ maxActive: limits.home, ofCaller: false }),
           agentDirectory: (agentId) => Path.join(agents, agentId)

@@ -218,7 +218,8 @@ export class MemoryMachine {
           session: (target) => asked("list-sessions", server.session(target)),
           environment: (target) => asked("show-environment", server.environment(target)),
           environments: asked("show-environment", server.environments),
-          killSession: (target) => asked("kill-session", server.killSession(target))
+          killSession: (target) => asked("kill-session", server.killSession(target)),
+          endIdle: (idle) => asked("end-idle", server.endIdle(idle))
         }
       }
     })
