@@ -6,10 +6,12 @@
  * Everything runs in homes and on sockets of its own, which are gone afterwards. Each ratio is one of medians of a single run,
  * in which its subjects took turns.
  */
+import { NodeRuntime } from "@effect/platform-node"
 import { Console, DateTime, Effect, Logger, type Scope } from "effect"
 import * as Fs from "node:fs"
 import { cpus, release } from "node:os"
 import { parseArgs } from "node:util"
+import * as ClosedPipes from "../scripts/ClosedPipes.ts"
 import * as deploy from "./deploy.ts"
 import { isMet, type Line, table } from "./Measure.ts"
 import * as Place from "./Place.ts"
@@ -57,7 +59,6 @@ const program = Effect.gen(function*() {
   )
 })
 
-Effect.runPromise(Effect.provide(program, Logger.layer([]))).catch((error: unknown) => {
-  console.error(error)
-  process.exitCode = 1
-})
+ClosedPipes.outlive()
+process.once("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+NodeRuntime.runMain(Effect.provide(program, Logger.layer([])))

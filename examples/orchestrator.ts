@@ -1,3 +1,4 @@
+import { NodeRuntime } from "@effect/platform-node"
 import { Agent, Slipway } from "@slipway/core"
 import { Console, Effect, Stream } from "effect"
 import { mkdtempSync } from "node:fs"
@@ -44,8 +45,11 @@ const program = Effect.gen(function*() {
   }))
   yield* Console.log(`at ${error.step}: ${error.message}; clean: ${error.isClean}`)
 
-  return yield* slipway.agents({ taskId: task.id, activeOnly: true })
+  const active = yield* slipway.agents({ taskId: task.id, activeOnly: true })
+  if (active.length > 0) return yield* Effect.die(`${active.length} agents are still active`)
 }).pipe(Effect.provide(Slipway.layer()))
 
-const active = await Effect.runPromise(program)
-if (active.length > 0) throw new Error(`${active.length} agents are still active`)
+// A reader of the output that leaves, as `head` does, must not end the program before it has released what it made.
+process.stdout.on("error", () => {})
+// INT and TERM interrupt the program, and its scopes close.
+NodeRuntime.runMain(program)

@@ -7,6 +7,9 @@
 import { Effect, Logger } from "effect"
 import { parseArgs } from "node:util"
 import * as Contention from "../packages/core/test/support/Contention.ts"
+import * as ClosedPipes from "./ClosedPipes.ts"
+
+ClosedPipes.outlive()
 
 const { values: options } = parseArgs({
   options: {

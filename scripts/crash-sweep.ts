@@ -10,6 +10,7 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { parseArgs } from "node:util"
 import { rolldown } from "rolldown"
+import * as ClosedPipes from "./ClosedPipes.ts"
 import { obstacle } from "./crash/trace.ts"
 import {
   clientTrials,
@@ -23,6 +24,8 @@ import {
   type Trial
 } from "./crash/trials.ts"
 import { removeAll } from "./crash/world.ts"
+
+ClosedPipes.outlive()
 
 const { values: options } = parseArgs({
   options: {

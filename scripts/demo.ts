@@ -1,7 +1,10 @@
 /**
  * Shows the promise in well under a minute, with real agents on a real tmux, in a home of its own: a deployment that
  * commits, one that fails at each step, one that is interrupted, and at the end the proof that nothing is left.
+ *
+ * Whatever ends it early (a signal, a reader that leaves, a failure), its agents are stopped and its files removed.
  */
+import { NodeRuntime } from "@effect/platform-node"
 import { AgentCommand, CleanupReport, type DeployError, type DeployInput, Slipway, type Step } from "@slipway/core"
 import { Anchor } from "@slipway/tmux"
 import { Cause, Console, Deferred, Duration, Effect, Exit, Fiber, Layer, Logger, Stream } from "effect"
@@ -9,6 +12,9 @@ import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
+import * as ClosedPipes from "./ClosedPipes.ts"
+
+ClosedPipes.outlive()
 
 const directory = Fs.mkdtempSync(join(tmpdir(), "slipway-demo-"))
 const home = join(directory, "home")
@@ -202,6 +208,13 @@ const proof = Effect.gen(function*() {
   return clean
 })
 
+/** For a demo that is cut short: the end of the tmux server alone does not end an agent that ignores signals. */
+const stopAll = Effect.gen(function*() {
+  const slipway = yield* Slipway
+  const active = yield* slipway.agents({ activeOnly: true })
+  yield* slipway.stop(active.map(({ id }) => id), { grace: "200 millis" })
+}).pipe(Effect.catch((error) => Console.error(error.message)))
+
 const demo = Effect.gen(function*() {
   yield* commits
   yield* failures
@@ -209,6 +222,7 @@ const demo = Effect.gen(function*() {
   yield* presets
   return yield* proof
 }).pipe(
+  Effect.ensuring(stopAll),
   Effect.provide(Layer.merge(Slipway.layer({ directory: home }), Logger.layer([]))),
   Effect.ensuring(Effect.sync(() => {
     spawnSync("tmux", ["-S", join(home, "tmux.sock"), "kill-server"])
@@ -216,4 +230,8 @@ const demo = Effect.gen(function*() {
   }))
 )
 
-process.exitCode = await Effect.runPromise(demo) ? 0 : 1
+// A closed terminal ends it as Ctrl-C does.
+process.once("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
+NodeRuntime.runMain(Effect.map(demo, (clean) => {
+  process.exitCode = clean ? 0 : 1
+}))

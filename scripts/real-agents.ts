@@ -23,6 +23,7 @@ import { opencode } from "./agents/opencode.ts"
 import type { Kind, RealAgent } from "./agents/RealAgent.ts"
 import { releases } from "./agents/releases.ts"
 import * as Watch from "./agents/Watch.ts"
+import * as ClosedPipes from "./ClosedPipes.ts"
 
 const agents: Readonly<Record<Kind, RealAgent>> = { claude, codex, gemini, opencode }
 
@@ -165,6 +166,7 @@ const main = Effect.gen(function*() {
   })
 )
 
+ClosedPipes.outlive()
 // A closed terminal ends it as Ctrl-C does: with everything cleaned up.
 process.once("SIGHUP", () => process.kill(process.pid, "SIGTERM"))
 NodeRuntime.runMain(main)

@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import type { Slipway, SlipwayOptions } from "@slipway/core"
+import type { DeployError, Deployment, Slipway, SlipwayOptions } from "@slipway/core"
 import { Duration, Effect, Fiber, type Scope } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -119,6 +119,44 @@ describe("the server of an idle home", () => {
         })
         yield* looker.agents()
         assert.strictEqual(serverPid(world), pid)
+        yield* slipway.stop([agent.id], { grace: "100 millis" })
+        return [former, agent.id]
+      })
+  )
+
+  guarantee(
+    "is ended while no deployment is admitted: one that comes meanwhile waits, and has another server",
+    (world) =>
+      Effect.gen(function*() {
+        const { id: former } = yield* leftIdle(world)
+        const slipway = yield* open(world, { idleAfter: tenMinutes })
+        const steps: Array<string> = []
+        let seen: ReadonlyArray<string> = []
+        let deploying: Fiber.Fiber<Deployment, DeployError> | undefined
+        const whileAsked = Effect.gen(function*() {
+          deploying = yield* Effect.forkDetach(
+            slipway.deploy(lasting(world), { onStep: (step) => Effect.sync(() => void steps.push(step)) })
+          )
+          yield* eventually(() => steps.includes("admission"))
+          // Time in which it would go on if it could.
+          yield* Effect.timeoutOption(eventually(() => steps.at(-1) !== "admission"), "200 millis")
+          seen = [...steps]
+        })
+        const looker = yield* open(world, {
+          around: {
+            tmux: (tmux) => ({
+              ...tmux,
+              server: (socket) => {
+                const server = tmux.server(socket)
+                return { ...server, endIdle: (idle) => Effect.andThen(whileAsked, server.endIdle(idle)) }
+              }
+            })
+          }
+        })
+        yield* looker.agents()
+        assert.strictEqual(seen.at(-1), "admission")
+        const { agent } = yield* Fiber.join(deploying ?? assert.fail("tmux was not asked"))
+        assert.strictEqual((yield* slipway.agent(agent.id)).state._tag, "running")
         yield* slipway.stop([agent.id], { grace: "100 millis" })
         return [former, agent.id]
       })
