@@ -83,8 +83,9 @@ const start = Effect.fnUntraced(function*(
 export const runModule = (file: string, args: ReadonlyArray<string>, through: ReadonlyArray<string> = []) =>
   start([Path.join(import.meta.dirname, file), ...args], through)
 
-/** Runs a program that is given as text. */
-export const runText = (text: string, args: ReadonlyArray<string>) => start(["-e", text, ...args])
+/** Runs a program that is given as text; on Node 22 it may use `node:sqlite` itself without a warning. */
+export const runText = (text: string, args: ReadonlyArray<string>) =>
+  start(["--disable-warning=ExperimentalWarning", "-e", text, ...args])
 
 /** Runs a module in so many processes, has them begin at once, and answers what each of them said last. */
 export const atOnce = Effect.fnUntraced(function*(count: number, file: string, args: ReadonlyArray<string>) {
