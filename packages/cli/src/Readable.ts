@@ -40,10 +40,14 @@ const readableOf = (descriptor: number): Readable => {
 }
 
 /** The bytes, to their end; `what` names them in an error. */
-export const bytes = (path: string, what: string): Stream.Stream<Uint8Array, UsageError> => {
-  const unreadable = (error: unknown) => unreadableBy(what, codeOf(error) ?? "it can't be opened")
+export const bytes = (path: string, what: string, hint?: string): Stream.Stream<Uint8Array, UsageError> => {
+  const unreadable = (error: unknown) => unreadableBy(what, codeOf(error) ?? "it can't be opened", hint)
   return Stream.unwrap(Effect.map(
     Effect.try({ try: () => readableOf(open(path)), catch: unreadable }),
     (readable) => NodeStream.fromReadable<Uint8Array, UsageError>({ evaluate: () => readable, onError: unreadable })
   ))
 }
+
+/** The same as text. */
+export const text = (path: string, what: string, hint?: string): Effect.Effect<string, UsageError> =>
+  Stream.mkString(Stream.decodeText(bytes(path, what, hint)))

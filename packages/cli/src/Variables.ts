@@ -7,8 +7,9 @@
  * No message repeats a value.
  */
 import { currentCaller } from "@slipway/core"
-import { Effect, FileSystem, Option } from "effect"
-import { unreadable, UsageError } from "./Errors.ts"
+import { Effect, Option } from "effect"
+import { UsageError } from "./Errors.ts"
+import * as Readable from "./Readable.ts"
 
 type Variable = readonly [name: string, value: string]
 
@@ -40,11 +41,7 @@ export const read = Effect.fnUntraced(function*(given: {
 })
 
 const readFile = Effect.fnUntraced(function*(path: string) {
-  const files = yield* FileSystem.FileSystem
-  const content = yield* Effect.mapError(
-    files.readFileString(path),
-    (error) => unreadable(`the --env-file ${JSON.stringify(path)}`, error)
-  )
+  const content = yield* Readable.text(path, `the --env-file ${JSON.stringify(path)}`)
   const variables: Array<Variable> = []
   for (const [index, line] of content.replace(/^\uFEFF/, "").split(/\r?\n/).entries()) {
     const text = line.trim()

@@ -12,6 +12,18 @@ const sandbox = useSandbox()
 const shell = (box: Sandbox, script: string) =>
   box.startProgram("bash", ["-c", `slipway() { '${process.execPath}' -- '${box.bin}' "$@"; }\n${script}`])
 
+/** Whether a process has a file open. */
+const isOpen = (pid: number | undefined, path: string): boolean => {
+  const directory = `/proc/${pid}/fd`
+  return Fs.existsSync(directory) && Fs.readdirSync(directory).some((descriptor) => {
+    try {
+      return Fs.readlinkSync(`${directory}/${descriptor}`) === path
+    } catch {
+      return false
+    }
+  })
+}
+
 describe("in a working directory that was removed", () => {
   const script = "mkdir gone && cd gone && rmdir ../gone && exec \"$@\""
   const there = (box: Sandbox, args: ReadonlyArray<string>) =>
@@ -168,6 +180,33 @@ describe("a prompt file", () => {
         assert.deepStrictEqual([code, JSON.parse(stdout).error_tag], [130, "Interrupted"])
       }
       yield* box.assertNothingLeft
+    }))
+})
+
+describe("any other file that a command names", () => {
+  it.live("may be whatever can be read, and a signal ends the wait for one that nobody writes", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      execFileSync("mkfifo", [box.path("fifo")])
+      const deployed = yield* Effect.flatMap(
+        shell(box, `slipway deploy --prompt x --wait --env-file <(echo A=hello) -- sh -c 'test "$A" = hello'`),
+        (running) => running.result
+      )
+      assert.strictEqual(deployed.code, 0, deployed.stderr)
+      const reaped = yield* Effect.flatMap(
+        shell(box, "slipway reap --plan <(slipway reap --dry-run --json)"),
+        (running) => running.result
+      )
+      assert.strictEqual(reaped.code, 0, reaped.stderr)
+      for (
+        const args of [["deploy", "--prompt", "x", "--env-file", "fifo", "--", "true"], ["reap", "--plan", "fifo"]]
+      ) {
+        const waiting = yield* box.start(["--json", ...args])
+        yield* until("it waits", () => isOpen(waiting.child.pid, box.path("fifo")))
+        yield* waiting.signal("SIGINT")
+        const { code, stdout } = yield* Effect.timeout(waiting.result, "5 seconds")
+        assert.deepStrictEqual([code, JSON.parse(stdout).error_tag], [130, "Interrupted"], args.join(" "))
+      }
     }))
 })
 

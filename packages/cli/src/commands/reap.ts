@@ -8,12 +8,13 @@
  * can't be had is told before the first turn.
  */
 import { currentCaller, type Item, Metrics, type Reaped, ReapPlan, resolvePath, Slipway } from "@slipway/core"
-import { Clock, Duration, Effect, FileSystem, Option, Schema } from "effect"
+import { Clock, Duration, Effect, Option, Schema } from "effect"
 import { Command, count, duration, Flag, text, toggle } from "../Cli.ts"
-import { unreadable, UsageError } from "../Errors.ts"
+import { UsageError } from "../Errors.ts"
 import * as ExitCode from "../ExitCode.ts"
 import * as Open from "../Open.ts"
 import { Output, plain } from "../Output.ts"
+import * as Readable from "../Readable.ts"
 import * as Text from "../Text.ts"
 
 const config = {
@@ -48,12 +49,8 @@ const hint = "make one with 'slipway reap --dry-run --json'"
 const readPlan = Effect.fnUntraced(function*(file: string) {
   const path = yield* resolvePath(yield* currentCaller, file)
   const { home } = yield* Slipway
-  const fileSystem = yield* FileSystem.FileSystem
   const name = `the plan ${JSON.stringify(file)}`
-  const content = yield* Effect.mapError(
-    fileSystem.readFileString(path),
-    (error) => unreadable(name, error, hint)
-  )
+  const content = yield* Readable.text(path, name, hint)
   const plan = yield* Effect.mapError(
     decodePlan(content),
     () => new UsageError({ problem: `${JSON.stringify(file)} is not a plan`, hint })
