@@ -13,6 +13,7 @@ import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 import { unreachable } from "./IdleServer.ts"
 import { requiredBytes } from "./Preflight.ts"
+import { ProcessTree } from "./ProcessTree.ts"
 import { type Item, Reaper } from "./Reaper.ts"
 import { Registry, type RegistryError, type ReleaseTotal } from "./Registry.ts"
 import type { ReleaseOutcome } from "./Resource.ts"
@@ -59,6 +60,7 @@ const whenIdle = "'slipway reap' ends it when nothing runs in it and no agent ha
 const make = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
+  const processes = yield* ProcessTree
   const reaper = yield* Reaper
   const registry = yield* Registry
   const tmux = yield* Tmux
@@ -143,6 +145,28 @@ const make = Effect.gen(function*() {
     }))
   })
 
+  // Agents of a home that was removed under them: whoever makes a home at the same place has no rows of them.
+  const formerAgents = Effect.gen(function*() {
+    const looked = yield* Effect.result(processes.snapshot)
+    const bearers = looked._tag === "Success" ? looked.success.bearers : []
+    const former = Map.groupBy(
+      bearers.filter((bearer) => bearer.homeId !== home.id),
+      ({ agentId, homeId }) => `${agentId} ${homeId}`
+    )
+    return Array.from(former.values()).flatMap((found): ReadonlyArray<Finding> => {
+      const first = found.find((bearer) => bearer.home === home.directory)
+      return first === undefined ? [] : [{
+        kind: "former-home",
+        evidence: `${first.agentId} lives (process ${
+          found.map(({ pid }) => pid).join(", ")
+        }) and is an agent of the home ${
+          first.homeId ?? "without an id"
+        }, which stood at ${home.directory} before this one`,
+        recommendation: "Slipway does not touch what another home started: end these processes yourself, or leave them"
+      }]
+    })
+  })
+
   const integrity = Effect.map(registry.integrity, (complaints) =>
     complaints.map((complaint): Finding => ({
       kind: "registry",
@@ -160,7 +184,7 @@ const make = Effect.gen(function*() {
 
   return Doctor.of({
     examine: Effect.map(
-      Effect.all([integrity, audit, entries, machine, servers, strangeFiles, patterns]),
+      Effect.all([integrity, audit, entries, machine, servers, strangeFiles, formerAgents, patterns]),
       (groups): Diagnosis => {
         const findings = groups.flat()
         return { healthy: findings.every(({ kind }) => kind === pattern), findings }

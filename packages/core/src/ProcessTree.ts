@@ -38,6 +38,8 @@ export class ProcessTableUnreadable extends Schema.TaggedError<ProcessTableUnrea
 export interface Bearer extends ProcessIdentity {
   readonly agentId: string
   readonly homeId: string | undefined
+  /** The directory of that home; an agent's launcher does not have it. */
+  readonly home?: string | undefined
 }
 
 /** One look at the process table, which serves any number of agents. */
@@ -144,7 +146,13 @@ const snapshot = Effect.fnUntraced(
       bearers: Array.from(entries.values()).flatMap(({ environ, pid, start, zombie }) =>
         zombie || environ._tag !== "Read" || environ.agentId === undefined
           ? []
-          : [{ pid, start, agentId: environ.agentId, homeId: environ.homeId }]
+          : [{
+            pid,
+            start,
+            agentId: environ.agentId,
+            homeId: environ.homeId,
+            ...(environ.home === undefined ? {} : { home: environ.home })
+          }]
       )
     }
   }

@@ -295,6 +295,34 @@ describe("a finding comes with what it names, and goes with what it recommends",
     )
   }
 
+  guarantee(
+    "former-home: an agent lives whose home was removed, and another home stands at its place",
+    (world) =>
+      Effect.gen(function*() {
+        const before = yield* open(world)
+        const { agent } = yield* before.deploy(lasting(world))
+        const server = agent.running?.serverPid ?? assert.fail("no server")
+        const living = World.members(world).filter((pid) => pid !== server)
+        yield* Effect.addFinalizer(() =>
+          Effect.sync(() =>
+            [server, ...living].filter((pid) => Fs.existsSync(`/proc/${pid}`)).forEach((pid) =>
+              process.kill(pid, "SIGKILL")
+            )
+          )
+        )
+        Fs.rmSync(world.home, { recursive: true })
+        const slipway = yield* open(world)
+        assert.notStrictEqual(slipway.home.id, agent.plan.homeId)
+        const pids = living.toSorted((a, b) => a - b).map(String)
+        yield* finds(slipway, "former-home", [agent.id, agent.plan.homeId, world.home, ...pids], "does not touch")
+        assert.isTrue(living.every((pid) => Fs.existsSync(`/proc/${pid}`)))
+        for (const pid of [server, ...living]) process.kill(pid, "SIGKILL")
+        yield* eventually(() => ![server, ...living].some((pid) => Fs.existsSync(`/proc/${pid}`)))
+        yield* isHealthy(slipway)
+        Fs.rmSync(agent.plan.entry)
+      })
+  )
+
   guarantee("tmux: there is none on the PATH any more", (world) =>
     Effect.gen(function*() {
       let missing = false

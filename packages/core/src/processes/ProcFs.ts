@@ -60,10 +60,12 @@ const variable = (variables: ReadonlyArray<string>, name: string): string | unde
 /** Finds the markers in the text of an environment; where a name stands twice the first counts, as for getenv. */
 export const parseEnviron = (text: string): EnvironRead => {
   const variables = text.split("\0")
+  const home = variable(variables, "SLIPWAY_HOME")
   return {
     _tag: "Read",
     agentId: variable(variables, "SLIPWAY_AGENT_ID"),
-    homeId: variable(variables, "SLIPWAY_HOME_ID")
+    homeId: variable(variables, "SLIPWAY_HOME_ID"),
+    ...(home === undefined ? {} : { home })
   }
 }
 

@@ -28,7 +28,13 @@ export interface ProcessStat {
 
 /** What the environment of a process says about it. */
 export type EnvironRead =
-  | { readonly _tag: "Read"; readonly agentId: string | undefined; readonly homeId: string | undefined }
+  | {
+    readonly _tag: "Read"
+    readonly agentId: string | undefined
+    readonly homeId: string | undefined
+    /** The directory of that home, where it was when the agent was deployed. */
+    readonly home?: string | undefined
+  }
   /** It is in the midst of an exec and shows nothing yet: ask again. */
   | { readonly _tag: "Execing" }
   /** It runs as the caller's user and does not let itself be read. */
