@@ -34,6 +34,8 @@ export interface ControlClient {
   readonly serverPid: number
   /** Whether the client is not known to be lost. */
   readonly isOpen: () => boolean
+  /** How much was heard of it so far; the same number later means that nothing came meanwhile. */
+  readonly heard: () => number
   readonly ask: (question: Question) => Effect.Effect<Answer, TmuxError>
   /** Ends when the client is lost. */
   readonly lost: Effect.Effect<void>
@@ -77,6 +79,7 @@ export const make = Effect.fnUntraced(function*(
   const parser = Protocol.make()
   const pending: Array<Pending> = []
   let asked = 0
+  let heard = 0
   let lastNumber = 0
   let isOpen = true
   let diagnosis = ""
@@ -165,6 +168,7 @@ export const make = Effect.fnUntraced(function*(
   const reading = yield* handle.stdout.pipe(
     Stream.takeUntilEffect((bytes) =>
       Effect.suspend(() => {
+        heard++
         const before = pending.length
         const isBelieved = parser.feed(bytes).every(receive)
         const answered = before - pending.length
@@ -203,7 +207,15 @@ export const make = Effect.fnUntraced(function*(
   })
 
   const found = yield* Effect.raceFirst(Deferred.await(ready), Effect.as(Deferred.await(lost), undefined))
-  if (found?.[1] === true) return { serverPid: found[0], isOpen: () => isOpen, ask, lost: Deferred.await(lost) }
+  if (found?.[1] === true) {
+    return {
+      serverPid: found[0],
+      isOpen: () => isOpen,
+      heard: () => heard,
+      ask,
+      lost: Deferred.await(lost)
+    }
+  }
   const stderr = diagnosis.trim() ||
     (found === undefined
       ? "the control client ended before it was attached"

@@ -150,7 +150,8 @@ export const make = Effect.fnUntraced(function*(options: Options) {
     keep: (operation: string, args: ReadonlyArray<string>, stdin: Stream.Stream<Uint8Array>) =>
       Effect.mapError(spawn("/bin/sh", ["-c", alwaysRead, "sh", executable, ...args], stdin), failure(operation)),
     /** Ends an effect with `TmuxTimeout` at the time limit. */
-    within
+    within,
+    timeout
   }
 })
 

@@ -18,11 +18,11 @@
  * A client is only used as long as the socket's file is the one that it was attached by. A bound socket pins its inode, so
  * that a server that lost its file is told from its successor; each operation looks first. When the server or the client
  * ends, what is in flight fails (questions are put again, at last to a process; a new session is not), and the next use
- * attaches anew. A
+ * attaches anew. A client of which nothing is heard while its server answers others is given up too. A
  * server whose clients end soon after they came is given time, doubling up to a second, in place of one client after the
  * other.
  */
-import { Clock, Context, Deferred, Effect, Exit, Layer, Queue, Result, Schema, Scope, Stream } from "effect"
+import { Clock, Context, Deferred, Duration, Effect, Exit, Layer, Queue, Result, Schema, Scope, Stream } from "effect"
 import type { ChildProcessSpawner } from "effect/process"
 import * as NodeFs from "node:fs"
 import * as Commands from "./Commands.ts"
@@ -61,6 +61,9 @@ const barredMillis = 30_000
 const firstLookMillis = 50
 const longestLookMillis = 2_000
 
+// How many time limits an attempt to attach may take all in all, before another one is made in its place.
+const mostTimeouts = 10
+
 // Attaching is tried again after a server was started, and when the socket's file changed meanwhile.
 const maxAttaches = 4
 
@@ -82,8 +85,17 @@ interface Attached {
 
 interface Attempt {
   readonly starts: boolean
+  /** On the monotonic clock. */
+  readonly since: bigint
   readonly number: number
   readonly done: Deferred.Deferred<void, TmuxError>
+}
+
+/** A question that was put to a client. */
+interface Put {
+  readonly found: Attached
+  readonly since: bigint
+  readonly heard: number
 }
 
 const isSessionId = Schema.is(SessionId)
@@ -113,6 +125,8 @@ const makeChannel = (
   // How many clients in a row were lost soon after they came, and when the last one was.
   let lostSoon = 0
   let lostAt = 0
+  // Since when the server is asked by a process whether it answers at all, on the monotonic clock.
+  let probedSince: bigint | undefined
   // Until when no client is tried, and which server that was found out for.
   let barred: { readonly until: number; readonly file: string | undefined } | undefined
 
@@ -224,13 +238,13 @@ const makeChannel = (
   })
 
   const begin = (operation: string, starts: boolean): Effect.Effect<void> =>
-    Effect.suspend(() => {
-      const mine: Attempt = { starts, number: attempts++, done: Deferred.makeUnsafe() }
+    Effect.flatMap(Clock.monotonicTimeNanos, (since) => {
+      const mine: Attempt = { starts, since, number: attempts++, done: Deferred.makeUnsafe() }
       attempt = mine
       return carryOut(operation, starts).pipe(
         Effect.onExit((exit) =>
           Effect.sync(() => {
-            attempt = undefined
+            if (attempt === mine) attempt = undefined
             Deferred.doneUnsafe(mine.done, exit)
           })
         ),
@@ -250,7 +264,7 @@ const makeChannel = (
       while (scope.state._tag !== "Closed") {
         const found = current()
         if (found !== undefined || (yield* isBarred)) return found
-        if (attempt === undefined) {
+        if (attempt === undefined || (yield* isOver(attempt.since, mostTimeouts))) {
           yield* begin(operation, starts)
           continue
         }
@@ -264,17 +278,58 @@ const makeChannel = (
     }
   )
 
+  // Nothing was heard of a client while a question ran out of time. Where the server answers a process, the client is deaf: the
+  // fake timers of a test take away what its fibers wait for. Where it does not, it is frozen, and the client is still good.
+  const probe = Effect.fnUntraced(function*({ found, heard, since }: Put) {
+    const isSilent = () => attached === found && found.client.heard() === heard
+    if (!isSilent() || !(yield* isOver(since, 0.5))) return
+    if (probedSince !== undefined && !(yield* isOver(probedSince, 2))) return
+    const begun = yield* Clock.monotonicTimeNanos
+    probedSince = begun
+    yield* hasSessions("probe").pipe(
+      Effect.flatMap(() => isSilent() ? leave : Effect.void),
+      Effect.ignore,
+      Effect.ensuring(Effect.sync(() => {
+        if (probedSince === begun) probedSince = undefined
+      })),
+      Effect.forkIn(scope)
+    )
+  })
+
+  const giveUp = (put: Put | undefined): Effect.Effect<void> =>
+    put === undefined
+      ? Effect.map(
+        Clock.currentTimeMillis,
+        (now) => void (barred = { until: now + barredMillis, file: fileOf(socket) })
+      )
+      : probe(put)
+
+  const isOver = (since: bigint, timeouts: number): Effect.Effect<boolean> =>
+    Effect.map(
+      Clock.monotonicTimeNanos,
+      (now) => Number(now - since) / 1e6 > timeouts * Duration.toMillis(executable.timeout)
+    )
+
   const ask = (question: Operations.Question): Effect.Effect<Operations.Answer, TmuxError> => {
     if (question.apart) return executable.ask(question)
-    const put = Effect.flatMap(
-      obtain(question.operation, question.starts),
-      (found) => found === undefined ? executable.ask(question) : found.client.ask(question)
-    )
+    let isWaiting = true
+    let last: Put | undefined
+    const put = Effect.flatMap(obtain(question.operation, question.starts), (found) => {
+      isWaiting = false
+      return found === undefined ? executable.ask(question) : Effect.flatMap(Clock.monotonicTimeNanos, (since) => {
+        last = { found, since, heard: found.client.heard() }
+        return found.client.ask(question)
+      })
+    })
     const asked = question.starts ? put : put.pipe(
       Effect.catchTag("TmuxClientLost", () => put),
       Effect.catchTag("TmuxClientLost", () => executable.ask(question))
     )
-    return executable.within(question.operation)(asked)
+    return Effect.tapErrorTag(
+      executable.within(question.operation)(asked),
+      "TmuxTimeout",
+      () => isWaiting || last !== undefined ? giveUp(last) : Effect.void
+    )
   }
 
   // Keeps a client attached for as long as somebody follows.

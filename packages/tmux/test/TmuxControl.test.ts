@@ -1,4 +1,4 @@
-import { assert, describe, it } from "@effect/vitest"
+import { assert, describe, it, vi } from "@effect/vitest"
 import { Clock, Effect, Exit, Fiber, Layer, Queue, Scope, Stream } from "effect"
 import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
@@ -454,6 +454,32 @@ describe("TmuxControl on a server in trouble", () => {
       assert.isTrue(isAlive(pid))
     }))
 
+  it.live("a client that fake timers have made deaf is given up when a question runs out of time, and the next is answered", () =>
+    use(
+      ({ script, socket }, service) =>
+        Effect.gen(function*() {
+          const server = service.server(socket)
+          const made = yield* server.newSession({ name: sessionName("one"), environment: {}, script })
+          const [client] = yield* clients(socket)
+          yield* Effect.promise(async () => {
+            vi.useFakeTimers()
+            try {
+              const asked = Effect.runPromiseExit(server.sessions)
+              // Files are read in real time, so that the answer has come and nothing could take it.
+              for (let turn = 0; turn < 200; turn++) await Fs.promises.readFile(socket).catch(() => "")
+              void asked
+            } finally {
+              vi.useRealTimers()
+            }
+          })
+          yield* failsWith(server.sessions, "TmuxTimeout")
+          assert.deepStrictEqual(yield* server.sessions, [made])
+          assert.deepStrictEqual(yield* server.environments, [{ session: made, environment: {} }])
+          yield* until(() => client === undefined || isReaped(client))
+        }),
+      { timeout: "3 seconds" }
+    ))
+
   it.live("a layer that ends while its server is frozen ends soon, and leaves nothing when the server goes on", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture
@@ -553,12 +579,18 @@ const fake = Effect.fnUntraced(function*(body: string) {
   Fs.writeFileSync(log, "")
   Fs.writeFileSync(
     executable,
-    `#!/bin/sh\n[ "$1" = -V ] && { echo "tmux 3.3a"; exit 0; }\necho "$$" >> ${log}\n` +
+    `#!/bin/sh\n[ "$1" = -V ] && { echo "tmux 3.3a"; exit 0; }\necho "$$ $*" >> ${log}\n` +
       `for last; do :; done\nword="\${last%% *}"\n` +
       `ready() { printf '%%begin 1 1 0\\n%s 4242 1\\n%%end 1 1 0\\n' "$word"; }\n${body}\n`,
     { mode: 0o755 }
   )
-  return { executable, socket, calls: () => Fs.readFileSync(log, "utf8").split("\n").length - 1 }
+  const calls = () => Fs.readFileSync(log, "utf8").split("\n").filter((line) => line !== "")
+  return {
+    executable,
+    socket,
+    calls: () => calls().length,
+    attached: () => calls().filter((line) => line.includes(" -C ")).length
+  }
 })
 
 /** It has no listing of sessions to ask for first. */
@@ -567,7 +599,7 @@ const fakeControl = (options: TmuxControl.Options) => control({ attach: "to-any-
 describe("TmuxControl on a tmux that misbehaves", () => {
   it.live("clients that die as soon as they came are not replaced in a storm", () =>
     Effect.gen(function*() {
-      const { calls, executable, socket } = yield* fake("ready\nread -r line\nexit 1")
+      const { attached, executable, socket } = yield* fake("ready\nread -r line\nexit 1")
       yield* Effect.gen(function*() {
         const server = (yield* Tmux).server(socket)
         const [, millis] = yield* timed(
@@ -575,7 +607,7 @@ describe("TmuxControl on a tmux that misbehaves", () => {
             Effect.all(count(25).map(() => tag(server.sessions)), { concurrency: "unbounded" }))
         )
         // The pauses double up to a second, so that only so many clients fit into the time that it took.
-        assert.isAtMost(calls(), 8 + Math.ceil(millis / 1_000))
+        assert.isAtMost(attached(), 8 + Math.ceil(millis / 1_000))
       }).pipe(Effect.provide(fakeControl({ executable, timeout: "700 millis" })))
     }))
 
