@@ -1,12 +1,12 @@
-import { NodeServices } from "@effect/platform-node"
+/** The watch that the proof of the real agents rests on, tried on a command. */
+import { assert, describe, it } from "@effect/vitest"
 import { Slipway } from "@slipway/core"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
 import { join } from "node:path"
-import { describe, expect, test } from "vitest"
-import * as Watch from "./Watch.ts"
+import * as Watch from "../agents/Watch.ts"
 
 const directory = Effect.acquireRelease(
   Effect.sync(() => Fs.mkdtempSync(join(tmpdir(), "slipway-watch-"))),
@@ -18,7 +18,7 @@ const controlClients = (socket: string) =>
     .stdout.split("\n").filter((line) => line !== "").map(Number)
 
 describe("the watch over a real agent", () => {
-  test("counts the agent's processes, and neither the deployer's tmux client nor the home's server", () =>
+  it.live("counts the agent's processes, and neither the deployer's tmux client nor the home's server", () =>
     Effect.gen(function*() {
       const root = yield* directory
       const caller = { environment: { PATH: process.env["PATH"] }, cwd: root, umask: 0o022, isRoot: false }
@@ -34,15 +34,15 @@ describe("the watch over a real agent", () => {
           ready: "output"
         })
         const [client = 0] = controlClients(socket)
-        expect(client).toBeGreaterThan(0)
+        assert.isAbove(client, 0)
 
-        expect(watch.alive().map(({ argv }) => argv.trim())).toContain("sleep 300")
-        expect(watch.alive().filter(({ argv }) => argv.startsWith("tmux"))).toEqual([])
+        assert.include(watch.alive().map(({ argv }) => argv.trim()), "sleep 300")
+        assert.deepStrictEqual(watch.alive().filter(({ argv }) => argv.startsWith("tmux")), [])
         watch.end()
-        expect(watch.alive()).toEqual([])
+        assert.deepStrictEqual(watch.alive(), [])
         // The deployer goes on with the client that it had.
         yield* slipway.wait(agent.id)
-        expect(controlClients(socket)).toEqual([client])
+        assert.deepStrictEqual(controlClients(socket), [client])
       }).pipe(Effect.provide(Slipway.layer({ directory: join(root, "home"), caller })))
-    }).pipe(Effect.scoped, Effect.provide(NodeServices.layer), Effect.runPromise))
+    }))
 })
