@@ -35,7 +35,7 @@ const deadDeployment = Effect.fnUntraced(function*(box: Sandbox, type: string) {
   return row?.id ?? ""
 })
 
-const deadDeployer = /^process \d+ is gone$/
+const deadDeployer = /^process \d+ has ended$/
 
 /** Everything of the home and its sessions that a look could change. */
 const state = (box: Sandbox) => ({
@@ -84,7 +84,7 @@ describe("reap", () => {
       assert.match(
         human.stdout,
         new RegExp(
-          `^AGENT +STATUS +VERDICT +ACTION +EVIDENCE\n${id}  deploying  dead-deployment  roll-back  process \\d+ is gone\n$`
+          `^AGENT +STATUS +VERDICT +ACTION +EVIDENCE\n${id}  deploying  dead-deployment  roll-back  process \\d+ has ended\n$`
         )
       )
       assert.deepStrictEqual(state(box), before)
@@ -389,7 +389,7 @@ describe("doctor", () => {
       > = sick.value.findings
       const told = (kind: string) => found.find((finding) => finding.kind === kind) ?? assert.fail(`no ${kind}`)
       assert.deepStrictEqual(found.map(({ kind }) => kind).toSorted(), ["dead-deployment", "stale-entry"])
-      assert.match(told("dead-deployment").evidence, new RegExp(`^${id} \\(deploying\\): process \\d+ is gone$`))
+      assert.match(told("dead-deployment").evidence, new RegExp(`^${id} \\(deploying\\): process \\d+ has ended$`))
       assert.match(told("dead-deployment").recommendation, /^run 'slipway reap': /)
       assert.include(told("stale-entry").evidence, entry)
       assert.strictEqual(told("stale-entry").recommendation, "run 'slipway reap': it writes the entry again")

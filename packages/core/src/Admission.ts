@@ -1,8 +1,9 @@
 /**
- * Admission: whether a deployment may begin, decided by a pure function on facts that the registry read in one transaction.
+ * Admission: whether a deployment may begin. A pure function decides on facts that the registry read in one
+ * transaction.
  *
- * The registry gathers the facts, decides, and inserts the row while it holds the write lock, so that no two
- * deployers can both take the last slot. Nothing has been made when a deployment is refused.
+ * The registry gathers the facts, decides, and inserts the row while it holds the write lock, so no two deployers can
+ * both take the last slot. A refused deployment has made nothing.
  */
 import { Result, Schema } from "effect"
 import { type Agent, AgentId, AgentType, status } from "./Agent.ts"

@@ -1,12 +1,12 @@
 /**
  * An agent: one headless program with all processes that it starts, as the registry records it.
  *
- * The row carries the plan (every reference that the deployment will use, decided before anything is made) and the state.
- * Transitions are pure functions on rows: the registry applies them inside one transaction, so that a state is only ever
- * left by whoever read it. Counts are derived from rows and never stored.
+ * The row carries the state and the plan: every reference that the deployment will use, decided before anything is
+ * made. Transitions are pure functions on rows. The registry applies them inside one transaction, so a state is only
+ * ever left by the caller that read it. Counts are derived from rows and never stored.
  *
- * `deploying → running → ending → exited | stopped | lost | rolled-back`. `ending` is the durable intent: it is claimed before
- * the first release, and whoever comes next finishes it.
+ * `deploying → running → ending → exited | stopped | lost | rolled-back`. `ending` is the durable intent: it is claimed
+ * before the first release, and the next settle finishes it.
  */
 import { Target } from "@slipway/tmux"
 import { type DateTime, Result, Schema } from "effect"
@@ -75,8 +75,8 @@ export const StoppedBy = Schema.Literals([
 export type StoppedBy = typeof StoppedBy.Type
 
 /**
- * What the time of an end comes from: the agent's own exit record, the proof that nothing of it is left (a stop, a rollback),
- * or the moment in which somebody found that it had ended.
+ * What the time of an end comes from: the agent's own exit record; the proof that nothing of it is left (a stop, a
+ * rollback); or the moment in which a settle found the end.
  */
 export const EndSource = Schema.Literals(["exit-record", "proof", "found"])
 export type EndSource = typeof EndSource.Type
@@ -91,8 +91,8 @@ export const Final = Schema.TaggedUnion({
 export type Final = typeof Final.Type
 
 /**
- * Who carries an ending out, and until when on the boot clock. Whoever only looks leaves it to them as long as they live: a
- * stop may have given the agent time to save its work.
+ * Who carries an ending out, and until when on the boot clock. While that process lives and has time, other commands
+ * leave the ending to it: a stop may have given the agent time to save its work.
  */
 export const Carrier = Schema.Struct({ host: HostIdentity, holder: ProcessIdentity, until: Schema.Finite })
 export type Carrier = typeof Carrier.Type
@@ -130,7 +130,7 @@ export type Running = typeof Running.Type
 export const Tail = Schema.Struct({ stdout: Schema.String, stderr: Schema.String })
 export type Tail = typeof Tail.Type
 
-/** What an agent's output tells about its run; what it does not tell is absent. */
+/** What an agent's output says of its run; what it does not say is absent. */
 export const Summary = Schema.Struct({
   /** What the agent itself calls the run, and continues it by. */
   sessionId: Schema.optionalKey(Schema.String),
@@ -141,7 +141,10 @@ export const Summary = Schema.Struct({
 })
 export type Summary = typeof Summary.Type
 
-/** Limits of time for a running agent; null where there is none. Whoever looks at an agent past one of them ends it. */
+/**
+ * Limits of time for a running agent; null where there is none. The next command that reads an agent past one of them
+ * ends it.
+ */
 export const TimeLimits = Schema.Struct({
   maxRunMillis: Schema.NullOr(Schema.Finite),
   /** Until the first byte on standard output. */
@@ -165,7 +168,7 @@ export const Agent = Schema.Struct({
   /** A digest of the request, so that one key can't stand for two requests. */
   requestDigest: Schema.String,
   plan: Plan,
-  /** Tells this deployment from every other, should two ever draw the same id. */
+  /** Distinguishes this deployment from every other, should two ever draw the same id. */
   token: Schema.String,
   state: State,
   /** Null once the deployment has committed. */
@@ -176,7 +179,7 @@ export const Agent = Schema.Struct({
   createdAt: Schema.DateTimeUtcFromString,
   startedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
   endedAt: Schema.NullOr(Schema.DateTimeUtcFromString),
-  /** Absent before the end, and where the first version recorded it, as the moment of a look. */
+  /** Absent before the end, and where the first version recorded it: that one stored the moment of a read. */
   endedAtFrom: Schema.optionalKey(EndSource),
   /** The last lines of its output, kept when the agent ended. */
   tail: Schema.NullOr(Tail),
@@ -209,7 +212,7 @@ export const holdsSlot = (state: State): boolean => {
   }
 }
 
-/** What tells ends of one kind apart: the step of a rollback, who stopped it, the outcome of an exit. */
+/** What distinguishes ends of one kind: the step of a rollback, who stopped it, the outcome of an exit. */
 export const endDetail = (state: State): string | null => {
   switch (state._tag) {
     case "rolled-back":
@@ -223,7 +226,7 @@ export const endDetail = (state: State): string | null => {
   }
 }
 
-/** Whether somebody still has to do something about the row. */
+/** Whether the row still needs a settle. */
 export const isActive = (state: State): boolean => !isFinal(state)
 
 /** Whether the row has a task entry and keeps its directory: it committed. */
@@ -236,7 +239,7 @@ export class TransitionRefused extends Schema.TaggedError<TransitionRefused>()("
   found: Schema.String
 }) {
   override get message() {
-    return `agent ${this.agentId} is ${this.found} and can't become ${this.wanted}; look at it again with 'slipway show ${this.agentId}'`
+    return `agent ${this.agentId} is ${this.found} and can't become ${this.wanted}; read it again with 'slipway show ${this.agentId}'`
   }
 }
 
@@ -305,8 +308,8 @@ export interface EndFacts {
 
 /**
  * Records what the releases of an ending answered: the end itself when nothing is left, else what is left. A deployer
- * that may still be at work keeps the slot; one whose lease has expired no longer does. The key of a deployment
- * that was rolled back is free again, unless a process or session of it may live. The same row comes back when nothing changed.
+ * that may still be at work keeps the slot; one whose lease has expired no longer does. The key of a rolled-back
+ * deployment is free again, unless a process or session of it may live. The same row comes back when nothing changed.
  */
 export const finishEnding = (agent: Agent, facts: EndFacts): Transition => {
   if (isFinal(agent.state)) return Result.succeed(agent)

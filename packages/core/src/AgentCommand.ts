@@ -1,17 +1,17 @@
 /**
  * The headless agents that Slipway knows, as data: what a caller may ask for, and the command line it becomes.
  *
- * `resolve` is pure. The prompt is never a part of the command line: every agent reads it from standard input, so
- * that no length limit and no process listing applies to it. Each known agent is started so that it asks nobody for
- * anything (permissions, trust, a git repository), since nobody is there to answer.
+ * `resolve` is pure. The prompt is never a part of the command line: every agent reads it from standard input, so no
+ * length limit and no process listing applies to it. Each known agent is started so that it asks for nothing
+ * (permissions, trust, a git repository), since no person is there to answer.
  *
- * How long an agent retries a broken network is left to the person who deploys it; these are the knobs, none is set
- * here: for claude the variable `CLAUDE_CODE_MAX_RETRIES`; for codex
- * `-c model_providers.<name>.request_max_retries=0` and `stream_max_retries=0`; gemini and opencode have none. Runs were
- * seen that did not end by themselves with any of these set, so a limit on the whole run is the only bound that holds.
+ * How long an agent retries a broken network is left to the person who deploys it. Slipway sets none of these knobs:
+ * for claude the variable `CLAUDE_CODE_MAX_RETRIES`; for codex `-c model_providers.<name>.request_max_retries=0` and
+ * `stream_max_retries=0`; gemini and opencode have none. With any of these set, runs were seen that did not end by
+ * themselves. So a limit on the whole run is the only bound that holds.
  *
- * `findExecutable` only looks: it makes nothing, can be interrupted between two look-ups, and has no time limit of its
- * own; a directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
+ * `findExecutable` only searches: it makes nothing and can be interrupted between two directories. It has no time limit
+ * of its own. A directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
  */
 import { Clock, Effect, Schema } from "effect"
 import { accessSync, constants, realpathSync, statSync } from "node:fs"
@@ -54,13 +54,13 @@ export interface ResolvedCommand {
   readonly argv: readonly [string, ...Array<string>]
   /** Variables that this agent needs to run unattended; the caller's explicit ones come after them. */
   readonly environment: Readonly<Record<string, string>>
-  /** Variables that suit a run that nobody watches; a value of the caller goes before, also one that is inherited. */
+  /** Variables that suit an unattended run; a value of the caller goes before, also an inherited one. */
   readonly defaults: Readonly<Record<string, string>>
   /** What is on standard output: plain text, or one JSON value per line. */
   readonly output: "text" | "stream-json"
   /**
-   * What the first line of output proves: that the agent has `started`, that its model has `answered` (so a short wait
-   * for it would fail a healthy agent), or nothing that is known.
+   * What the first line of output proves: that the agent has `started`; that its model has `answered`, so that a short
+   * wait for it would fail a healthy agent; or nothing that is known.
    */
   readonly firstOutput: "started" | "answered" | "unknown"
 }
@@ -87,7 +87,7 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
           ...model("--model"),
           ...extra
         ],
-        // As root it refuses to skip permissions unless it is told that it runs in a sandbox.
+        // As root it refuses to skip permissions unless this variable says that it runs in a sandbox.
         environment: options.isRoot ? { IS_SANDBOX: "1" } : {},
         // Otherwise it stays after its final result for as long as a command that it started in the background runs.
         defaults: { CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1" },
@@ -177,9 +177,9 @@ export interface LookupOptions {
 /**
  * Finds the program that a name stands for, as an absolute path.
  *
- * A name with a slash is resolved against `cwd`, any other is looked up on `path` as a shell does it. The directory in
- * the answer is free of symbolic links, so that it still exists when a version manager has removed the link it made for
- * the caller's shell; the last component is kept, since some programs act by the name they were called by.
+ * A name with a slash is resolved against `cwd`; any other is searched on `path`, as a shell does. The directory in the
+ * answer is free of symbolic links, so it still exists when a version manager has removed the link that it made for the
+ * caller's shell. The last component is kept, since some programs act by the name they were called by.
  */
 export const findExecutable = Effect.fnUntraced(function*(
   name: string,

@@ -6,9 +6,9 @@
  * take them for its own. What a person set stays: credentials, endpoints, and configuration. The list is by exact name
  * wherever a tool mixes both under one prefix.
  *
- * Everything here is pure. A variable whose value holds a NUL can't exist, and is left out. One whose name a shell can't
- * export (a dot or a dash in it, or a name that some shell keeps for itself) is kept: the launcher hands it over by other
- * means than an export.
+ * Everything here is pure. A variable whose value holds a NUL can't exist, and is left out. A shell can't export every
+ * name: some hold a dot or a dash, and some a shell keeps for itself. A variable with such a name is kept, and the
+ * launcher hands it over by other means than an export.
  */
 import { Schema } from "effect"
 
@@ -113,8 +113,9 @@ const overwritten: ReadonlyArray<readonly [marker: string, pattern: RegExp]> = [
   ["GEMINI_CLI", /^(GIT_CONFIG_(GLOBAL|SYSTEM|NOSYSTEM|COUNT|KEY_\d+|VALUE_\d+)|GIT_TERMINAL_PROMPT)$/]
 ]
 
-// What git sets for a hook, so that the hook's own git works on the repository at hand (`git rev-parse --local-env-vars` of
-// git 2.39 and 2.51), with the dates and the quarantine of the one operation that the hook belongs to.
+// What git sets for a hook, so that the hook's own git works on the repository at hand: `git rev-parse
+// --local-env-vars` of git 2.39 and 2.51. Also the dates and the quarantine of the one operation that the hook belongs
+// to.
 const ofOneRepository: ReadonlySet<string> = new Set([
   "GIT_ALTERNATE_OBJECT_DIRECTORIES",
   "GIT_COMMON_DIR",
@@ -145,10 +146,10 @@ const isInsideGit = (caller: Readonly<Record<string, string | undefined>>): bool
 /**
  * Whether an inherited variable is kept from an agent.
  *
- * The variables that isolate git are denied only where `caller` shows that they come from an agent (gemini sets them
- * beside `GEMINI_CLI`, claude its editor beside `CLAUDECODE`); elsewhere they are a person's configuration. Those by which
- * git tells a hook its repository, its index and its dates are always denied: an agent that is deployed from a hook would
- * write the index of the commit under way.
+ * The variables that isolate git are denied only where `caller` shows that they come from an agent: gemini sets them
+ * beside `GEMINI_CLI`, claude its editor beside `CLAUDECODE`. Elsewhere they are a person's configuration. Those by
+ * which git passes a hook its repository, its index and its dates are always denied. An agent deployed from a hook
+ * would otherwise write the index of the commit under way.
  */
 export const deniedVariables = (
   name: string,
@@ -160,8 +161,9 @@ export const deniedVariables = (
   overwritten.some(([marker, pattern]) => caller[marker] !== undefined && pattern.test(name))
 
 /**
- * The whole environment of an agent. Later ones win: what suits the agent's command where the caller says nothing, what is
- * inherited, what the command needs, what was asked for by name (which no deny list touches), and the markers of Slipway.
+ * The whole environment of an agent. Later ones win: what suits the agent's command where the caller says nothing, then
+ * what is inherited, then what the command needs. What was asked for by name follows, which no deny list touches, and
+ * last the markers of Slipway.
  */
 export const environmentFor = (options: {
   readonly caller: Readonly<Record<string, string | undefined>>
@@ -170,7 +172,7 @@ export const environmentFor = (options: {
   readonly command: Environment
   readonly defaults?: Environment | undefined
 }): Environment => {
-  // A copy, since each look at a variable of the process itself is a call of getenv.
+  // A copy, since each read of a variable of the process itself is a call of getenv.
   const caller = { ...options.caller }
   const inherited = Object.entries(caller).filter(([name]) => !deniedVariables(name, caller))
   const result = new Map<string, string>()

@@ -2,8 +2,8 @@
  * Reads what an agent wrote: whether it succeeded, and who it was, what it cost and what it said last.
  *
  * Exit code 0 is not success for a known agent: some exit with 0 when a signal ended them half way. Their final line of
- * output decides too. Pure and total: a line that is no JSON, or not what is expected, is passed over, since agents add
- * kinds of lines with each release. The lines given must be whole ones; a line that was cut says nothing.
+ * output decides too. Pure and total: agents add kinds of lines with each release, so a line that is no JSON, or not
+ * what is expected, is passed over. The lines given must be whole ones; a line that was cut says nothing.
  */
 import { Option, Schema } from "effect"
 import type { Outcome, Summary } from "./Agent.ts"
@@ -11,7 +11,7 @@ import type { AgentKind } from "./AgentCommand.ts"
 
 type KnownKind = Exclude<AgentKind, "command">
 
-/** What one line of output tells. */
+/** What one line of output says. */
 interface Told {
   /** How the run stands after this line; a run that goes on is no success. */
   readonly verdict?: "success" | "failure"
@@ -171,8 +171,8 @@ const read = (kind: KnownKind, lines: ReadonlyArray<string>): ReadonlyArray<Told
 /**
  * Judges an agent that has ended, by its exit and the last lines of its standard output, oldest first.
  *
- * Unknown is an exit that nobody saw, and an exit code 0 of a known agent whose final line can't be read: its output is not
- * the one it was asked for (its own arguments chose another format), or the line before the given ones is too long (`isCut`).
+ * Unknown is an exit that nothing recorded. So is an exit code 0 of a known agent whose final line can't be read. Its
+ * own arguments chose another format, or the line before the given ones is too long (`isCut`).
  */
 export const verdict = (
   kind: AgentKind,
@@ -194,10 +194,10 @@ export const verdict = (
   return told.length === 0 && end.lastLines.some((line) => line.trim() !== "") ? "unknown" : "failure"
 }
 
-/** Whether this kind tells what each step cost, so that the cost of its run is the sum over all lines. */
+/** Whether this kind reports what each step cost, so that the cost of its run is the sum over all lines. */
 export const sumsCosts = (kind: AgentKind): boolean => kind === "opencode"
 
-/** Whether a line of such a kind may say what a step cost: much faster to say than to decode it. */
+/** Whether a line of such a kind may say what a step cost: much faster to check than to decode it. */
 export const mayTellCost = (line: string): boolean => line.includes("step_finish")
 
 /** Whether the last message of these lines may have begun before the first of them: some kinds print a message in parts. */
@@ -213,7 +213,7 @@ export const mostMessage = 64 * 1024
 
 const clipped = (text: string): string => text.length <= mostMessage ? text : `${text.slice(0, mostMessage - 1)}…`
 
-/** What the given lines of an agent's standard output, oldest first, tell about its run. */
+/** What the given lines of an agent's standard output, oldest first, say about its run. */
 export const summary = (kind: AgentKind, lines: ReadonlyArray<string>): Summary => {
   if (kind === "command") return {}
   let sessionId: string | undefined

@@ -1,9 +1,9 @@
 /**
- * The life of agents after their deployment: look at them, read their output, wait for them, stop them.
+ * The life of agents after their deployment: read them and their output, wait for them, stop them.
  *
- * Whoever looks settles what it finds, so that a slot becomes free without a daemon; a look that can't tell leaves the
- * row as it is. It makes no difference which process deployed an agent. Waiting and following are driven by file events
- * with a sparing poll, and can be interrupted at any moment without a trace.
+ * Each read of an agent settles what it finds, so a slot becomes free without a daemon. A read that can't decide leaves
+ * the row as it is. It makes no difference which process deployed an agent. File events drive waiting and following,
+ * with a sparing poll; both can be interrupted at any moment without a trace.
  */
 import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
@@ -57,7 +57,7 @@ export class Agents extends Context.Service<Agents, {
 
 const chunkBytes = 64 * 1024
 
-/** How often a wait looks without having been told of a change. */
+/** How often a wait reads again without a file event. */
 const pollInterval = Duration.seconds(1)
 
 const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string | undefined }) {
@@ -126,7 +126,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
       const tick = yield* ticks(agent.plan.directory)
       let offset = options.tailLines === undefined ? 0 : yield* startOfTail(path, options.tailLines)
 
-      // The files of an agent that was rolled back or pruned are gone: there is nothing more to read.
+      // The files of a rolled-back or pruned agent are removed: there is nothing more to read.
       const read = Effect.suspend(() => files.readChunk(path, offset, chunkBytes)).pipe(
         Effect.catchIf((error) => error.code === "ENOENT", () => Effect.succeed(new Uint8Array(0)))
       )

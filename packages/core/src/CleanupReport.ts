@@ -1,7 +1,7 @@
 /**
  * The cleanup report: what was released after a deployment failed, was interrupted, or ended, and what is left.
  *
- * It names everything and hides nothing: a release that failed stands in it as it failed, and `leftovers` is what the
+ * It names everything and hides nothing: a release that failed stands in it as it failed. `leftovers` is what the
  * registry keeps on record until a later settle has released it.
  */
 import { Schema } from "effect"
@@ -17,7 +17,7 @@ export const add = (report: CleanupReport, record: ReleaseRecord): CleanupReport
   releases: [...report.releases, record]
 })
 
-/** The releases after which something of ours may still be there. */
+/** The releases after which something of the deployment may still be there. */
 export const leftovers = (report: CleanupReport): ReadonlyArray<ReleaseRecord> =>
   report.releases.filter((record) => !isClean(record.outcome))
 
@@ -41,7 +41,10 @@ export const millis = (report: CleanupReport): number => report.releases.reduce(
 export const outcomeOf = (report: CleanupReport, resource: ResourceKind): ReleaseOutcome | null =>
   report.releases.findLast((record) => record.resource === resource && foundSomething(record))?.outcome ?? null
 
-/** One sentence per release that a person should know of: what is left, and what was not ours to touch. */
+/**
+ * One sentence per release that a person should know of: what is left, and what was left alone because it is not
+ * Slipway's.
+ */
 export const problems = (report: CleanupReport): ReadonlyArray<string> =>
   report.releases.flatMap((record) => {
     const what = `${record.resource} ${record.reference}`

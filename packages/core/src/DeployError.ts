@@ -1,8 +1,8 @@
 /**
  * Why a deployment failed: the step, the typed reason, and what the rollback did.
  *
- * By the time a caller sees this error, the rollback is over. `cleanup` names every release that ran; what it could not release
- * is kept in the registry and tried again by whoever settles the agent next.
+ * By the time a caller sees this error, the rollback is over. `cleanup` names every release that ran. What it could not
+ * release is kept in the registry, and the agent's next settle tries it again.
  */
 import { TmuxError } from "@slipway/tmux"
 import { Schema } from "effect"
@@ -45,13 +45,13 @@ export class StepTimedOut extends Schema.TaggedError<StepTimedOut>()("StepTimedO
   }
 }
 
-/** Somebody else ended the deployment while it was under way: a stop, or a takeover of its lease. */
+/** Another caller ended the deployment while it was under way: by a stop, or by a takeover of its lease. */
 export class DeploymentEnded extends Schema.TaggedError<DeploymentEnded>()("DeploymentEnded", {
   agentId: AgentId,
   why: Schema.String
 }) {
   override get message() {
-    return `the deployment of ${this.agentId} was ended by somebody else: ${this.why}`
+    return `the deployment of ${this.agentId} was ended by another caller: ${this.why}`
   }
 }
 
@@ -92,7 +92,7 @@ export const Reason = Schema.Union([
 ])
 export type Reason = typeof Reason.Type
 
-/** A deployment failed and was rolled back; `Effect.catchReason` and `Effect.unwrapReason` look inside. */
+/** A deployment failed and was rolled back; `Effect.catchReason` and `Effect.unwrapReason` reach the reason inside. */
 export class DeployError extends Schema.TaggedError<DeployError>()("DeployError", {
   step: Step,
   reason: Reason,

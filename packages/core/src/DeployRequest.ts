@@ -1,9 +1,9 @@
 /**
  * What a caller asks for when it deploys an agent, decoded once at the edge.
  *
- * After decoding nothing has to be checked again: ids and types have their form, a prompt is 1 byte to 10 MB of text
- * without NUL, durations are sane, and names of variables are what the system takes for one. Messages about a request that does not
- * decode never repeat its values, since a prompt or a variable may be a secret.
+ * After decoding nothing has to be checked again. Ids and types have their form; a prompt is 1 byte to 10 MB of text
+ * without NUL; durations are sane; names of variables are what the system takes for one. Messages about a request that
+ * does not decode never repeat its values, since a prompt or a variable may be a secret.
  */
 import { Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
@@ -100,8 +100,8 @@ export const defaultType = (spec: AgentSpec): AgentType => {
 }
 
 /**
- * Tells two requests apart under one key. Values of variables are left out: a token that was renewed between two tries is
- * not another request, and a digest of a short secret would give it away.
+ * Distinguishes two requests under one key. Values of variables are left out: a token that was renewed between two
+ * tries is not another request, and a digest of a short secret would give it away.
  */
 export const digest = (request: DeployRequest, context: { readonly taskId: TaskId; readonly cwd: string }): string =>
   createHash("sha256").update(JSON.stringify([

@@ -1,16 +1,16 @@
 /**
  * The deployment: one transaction that brings an agent up, or leaves nothing behind.
  *
- * The steps: decode the request; look at the machine (preflight); admit (one durable transaction that also stores the plan);
- * make the agent's directory; start the tmux session; wait until the agent is up; write the task entry; commit (one
- * durable transaction). Each resource is held as `Resource.hold` describes: its reference is claimed before it is made,
- * so that whatever ends the deployment early (a typed failure, a defect, a time-out, an interruption) releases all
- * of them, last first, each on its own and bounded in time. The registry entry is released last: it records what is left.
+ * The steps: decode the request; check the machine (preflight); admit (one durable transaction that also stores the
+ * plan); make the agent's directory; start the tmux session; wait until the agent is up; write the task entry; commit
+ * (one durable transaction). Each resource is held as `Resource.hold` describes: its reference is claimed before it is
+ * made. So whatever ends the deployment early (a typed failure, a defect, a time-out, an interruption) releases all of
+ * them, last first, each on its own and bounded in time. The registry entry is released last: it records what is left.
  *
- * An interruption is answered at once while the deployment waits, and after at most the running system call or tmux call elsewhere;
- * the releases then run uninterruptibly. The commit itself is not interruptible: an interruption that comes with it or later finds a
- * committed agent, which `observer.onCommitted` has been told of inside the uninterruptible region. A killed deployer leaves its plan in the
- * registry, from which a settle does the very same releases.
+ * While the deployment waits, an interruption is answered at once; elsewhere, after at most the running system call or
+ * tmux call. The releases then run uninterruptibly. The commit itself is not interruptible. An interruption that comes
+ * with it or later finds a committed agent, and `observer.onCommitted` has been called inside the uninterruptible
+ * region. A killed deployer leaves its plan in the registry, and a settle does the very same releases from it.
  */
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Schedule, Scope } from "effect"
 import * as Path from "node:path"
@@ -47,7 +47,7 @@ export interface Deployment {
   readonly reused: boolean
 }
 
-/** Told of what happened; what they do should be short. A defect in one of them is logged and changes nothing. */
+/** Called with what happened; what they do should be short. A defect in one of them is logged and changes nothing. */
 export interface Observer {
   readonly onStep?: ((step: Step) => Effect.Effect<void>) | undefined
   /** The agent has committed and lives on, whatever happens to the caller now; called uninterruptibly. */
@@ -58,7 +58,7 @@ export interface Observer {
     | undefined
 }
 
-/** What settling an agent that is through already may take. */
+/** The time that settling an agent that has already ended may take. */
 const settleLimit = Duration.seconds(10)
 
 /** The steps that a lease has to last for, the wait for the agent apart. */
@@ -113,7 +113,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       Effect.withSpan(`deploy.${step}`, undefined, { captureStackTrace: false })
     )
 
-  /** One try of the transaction; everything that it made is gone again when it fails. */
+  /** One try of the transaction; when it fails, everything that it made has been removed. */
   const attempt = Effect.fnUntraced(function*(prepared: Prepared, observer: Observer) {
     const { request } = prepared
     const candidate = yield* preparation.draft(prepared, stepsBeside * Duration.toSeconds(stepLimit))
@@ -236,25 +236,26 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
     ).pipe(Effect.annotateLogs({ agent: agentId }), Effect.withSpan("Deployer.attempt", { attributes: { agentId } }))
   })
 
-  /** The row, if the registry tells it in time. */
+  /** The row, if the registry answers in time. */
   const rowNow = (agentId: Agent.AgentId): Effect.Effect<Option.Option<Agent.Agent>> =>
     Effect.map(Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)), Option.flatten)
 
   /**
-   * The row, if it has committed all the same: a deployer that was held up hears of its time limit, or of a failure, after the
-   * transaction was stored. What is stored may have been seen by anyone, and the agent may have ended since.
+   * The row, if it has committed all the same: a deployer that was held up may meet its time limit, or a failure, after
+   * the transaction was stored. Any process may have read what is stored, and the agent may have ended since.
    */
   const committed = (agentId: Agent.AgentId, token: string): Effect.Effect<Option.Option<Agent.Agent>> =>
     Effect.map(rowNow(agentId), Option.filter((row) => row.token === token && hasCommittedForGood(row)))
 
-  /** Fails when somebody else has ended this deployment; a registry that can't be read now says nothing. */
+  /** Fails when another caller has ended this deployment; a registry that can't be read now proves nothing. */
   const stillOurs = (agentId: Agent.AgentId): Effect.Effect<void, DeploymentEnded> =>
     Effect.flatMap(rowNow(agentId), (row) =>
       Option.isNone(row) || row.value.state._tag === "deploying"
         ? Effect.void
         : Effect.fail(new DeploymentEnded({ agentId, why: whyEnded(row.value) })))
 
-  // A session that was killed from outside looks like an agent that died: if the row tells why, that is the reason.
+  // A session that was killed from outside seems to be an agent that died: if the row names the cause, that is the
+  // reason.
   const explained = Effect.fnUntraced(function*(agentId: Agent.AgentId, cause: Cause.Cause<StepFailed>) {
     const failure = Cause.findErrorOption(cause)
     if (Option.isNone(failure) || failure.value.step === "admission") return cause
@@ -298,7 +299,10 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
       ? Effect.mapError(settleCounted(error.reason), (reason) => early("admission", reason))
       : Effect.succeed(false)
 
-  /** Callers under the key of a deployment in flight share its outcome; none when its deployer is gone, and it is undone. */
+  /**
+   * Callers under the key of a deployment in flight share its outcome. There is none when its deployer has ended and it
+   * is undone.
+   */
   const awaitShared = Effect.fnUntraced(function*(first: Agent.Agent) {
     const look = Effect.gen(function*() {
       const row = Option.getOrElse(yield* registry.agent(first.id), () => first)
@@ -355,8 +359,8 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
     return reused
   })
 
-  // An agent that is through already is settled at once; if that can't be done now, whoever looks next does it. It has
-  // committed, so that nothing here may turn the deployment into a failure.
+  // An agent that has already ended is settled at once; if that can't be done now, the next command that reads it does
+  // it. It has committed, so nothing here may turn the deployment into a failure.
   const settleQuickly = (agent: Agent.Agent) =>
     settle.settle(agent).pipe(
       Effect.timeout(settleLimit),
@@ -393,7 +397,7 @@ const make = Effect.fnUntraced(function*(options: DeployerOptions) {
 /** How long the registry may take to say whether a deployment goes on; it is asked where no step's limit holds, too. */
 const lookLimit = Duration.seconds(5)
 
-/** How often a deployment that waits for its agent looks whether somebody ended it. */
+/** How often a deployment that waits for its agent checks whether another caller ended it. */
 const takeoverInterval = Duration.millis(100)
 
 const tell = (told: Effect.Effect<void> | undefined): Effect.Effect<void> =>

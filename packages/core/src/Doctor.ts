@@ -1,9 +1,10 @@
 /**
- * The doctor: audits the home against what must always hold, looks at the machine, and says what to do about each finding.
+ * The doctor: audits the home against what must always hold, inspects the machine, and says what to do about each
+ * finding.
  *
- * It changes nothing. The audit is the reaper's plan, and more that only concerns a person: entries of ended agents, the
- * registry's own check, modes, free disk, files that nobody knows, and patterns in releases that failed. A home without a finding
- * is healthy.
+ * It changes nothing. The audit is the reaper's plan, and more that only concerns a person: entries of ended agents,
+ * the registry's own check, modes, free disk, unknown files, and patterns in releases that failed. A home without a
+ * finding is healthy.
  */
 import { Tmux } from "@slipway/tmux"
 import { Context, Effect, Layer, Schema } from "effect"
@@ -25,7 +26,7 @@ export interface Finding {
   readonly recommendation: string
 }
 
-/** What the doctor says. A pattern in the past is told, and makes nobody ill. */
+/** What the doctor says. A pattern in the past is reported, and does not make a home unhealthy. */
 export interface Diagnosis {
   readonly healthy: boolean
   readonly findings: ReadonlyArray<Finding>
@@ -48,11 +49,11 @@ const recommendations: Record<Item["verdict"], string> = {
   leftover: `${reap}: it ends what is left of the agent`,
   "stale-entry": `${reap}: it writes the entry again`,
   stray:
-    "it has no row, as after a restore of an old registry: look at it, then remove it with 'slipway reap --stray ID'",
+    "it has no row, as after a restore of an old registry: inspect it, then remove it with 'slipway reap --stray ID'",
   draft: `${reap}: it removes the file`,
   "session-gone":
     "the agent works on without its session, and its output goes on; stop it with 'slipway stop' if that is not wanted",
-  unknown: "nothing is done about what can't be told; mend the cause that the evidence names, and ask again"
+  unknown: "Slipway does nothing about what it can't prove; mend the cause that the evidence names, and ask again"
 }
 
 const whenIdle = "'slipway reap' ends it when nothing runs in it and no agent has been active for ten minutes"
@@ -73,7 +74,7 @@ const make = Effect.gen(function*() {
       recommendation: recommendations[verdict]
     })))
 
-  // The reaper looks at the entries of running agents; these are of agents that have ended.
+  // The reaper reads the entries of running agents; these are of agents that have ended.
   const entries = Effect.gen(function*() {
     const ended = (yield* registry.agents({})).filter((agent) =>
       isFinal(agent.state) && agent.state._tag !== "rolled-back" && hasCommitted(agent)
@@ -83,7 +84,7 @@ const make = Effect.gen(function*() {
       kind: "stale-entry",
       evidence: `${agent.plan.entry} is not what the row of ${agent.id} says`,
       recommendation:
-        "somebody changed or removed it; the row is the truth ('slipway show'), and 'slipway prune' forgets both"
+        "a person or another program changed or removed it; the row is the truth ('slipway show'), and 'slipway prune' forgets both"
     }))
   })
 
@@ -145,7 +146,7 @@ const make = Effect.gen(function*() {
     }))
   })
 
-  // Agents of a home that was removed under them: whoever makes a home at the same place has no rows of them.
+  // Agents of a home that was removed under them: a new home at the same place has no rows of them.
   const formerAgents = Effect.gen(function*() {
     const looked = yield* Effect.result(processes.snapshot)
     const bearers = looked._tag === "Success" ? looked.success.bearers : []

@@ -57,7 +57,7 @@ export interface FileInfo {
 
 export interface Space {
   readonly freeBytes: number
-  /** The magic number that tells the kind of file system. */
+  /** The magic number that names the kind of file system. */
   readonly type: number
 }
 
@@ -96,7 +96,7 @@ export class Files extends Context.Service<Files, {
   readonly space: (path: string) => Result<Space>
   /**
    * Watches a directory as long as the scope: the queue has an element when something changed since the last take. A
-   * hint to look again, never a proof. A system without watches left gives a queue that stays empty.
+   * hint to read again, never a proof. A system without watches left gives a queue that stays empty.
    */
   readonly watch: (directory: string) => Effect.Effect<Queue.Dequeue<void>, never, Scope.Scope>
 }>()("@slipway/core/Files") {}
@@ -113,7 +113,7 @@ const unlessAbsent = <A, B>(effect: Result<A>, absent: B): Result<A | B> =>
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_WRONLY } = NodeFs.constants
 
-// Without O_NONBLOCK, opening a pipe that somebody put at the path would wait for a writer.
+// Without O_NONBLOCK, opening a pipe at the path would wait for a writer.
 const reading = O_RDONLY | O_NOFOLLOW | O_NONBLOCK
 
 /** The path, unless a symbolic link stands at it. */
@@ -122,7 +122,7 @@ const unlinked = (path: string): string => {
   return path
 }
 
-/** Twelve hexadecimal digits that nobody has to be unable to guess: files are made exclusively. */
+/** Twelve hexadecimal digits, which need not be hard to guess: files are made exclusively. */
 const randomSuffix = (): string =>
   // A function that Node calls while it makes a file, and no effect.
   // @effect-diagnostics-next-line globalRandom:off
@@ -132,7 +132,7 @@ const writeNew = (path: string, content: string | Uint8Array, mode: number): voi
   const file = NodeFs.openSync(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode)
   // oxlint-disable-next-line no-unsafe-finally -- the descriptor must not outlive a failed write
   try {
-    // The umask may have taken some away. A look costs less than a change of the inode, which is seldom needed.
+    // The umask may have taken some away. A read costs less than a change of the inode, which is seldom needed.
     if ((NodeFs.fstatSync(file).mode & 0o7777) !== mode) NodeFs.fchmodSync(file, mode)
     if (content.length > 0) NodeFs.writeFileSync(file, content)
   } finally {
@@ -146,8 +146,8 @@ const makeDirectory = (path: string, mode: number): void => {
 }
 
 /**
- * One call for each directory that is missing, and none after the first that is refused: Node's own way to make several at once was
- * seen not to return where a file system lets nobody make one.
+ * One call for each missing directory, and none after the first that is refused. Node's own way to make several at once
+ * was seen not to return on a file system that refuses to make any.
  */
 const ensureDirectory = (path: string, mode: number): void => {
   const missing: Array<string> = []
@@ -160,7 +160,7 @@ const ensureDirectory = (path: string, mode: number): void => {
     try {
       makeDirectory(directory, mode)
     } catch (cause) {
-      // Somebody else makes the same.
+      // Another process makes the same.
       if (codeOf(cause) !== "EEXIST") throw cause
     }
   }
@@ -171,7 +171,7 @@ const kindOf = (stat: NodeFs.Stats): FileInfo["kind"] =>
   stat.isFile() ? "file" : stat.isDirectory() ? "directory" : stat.isSymbolicLink() ? "link" : "other"
 
 const inspect = (path: string): Result<FileInfo | undefined> =>
-  attempt("look at", path, (): FileInfo | undefined => {
+  attempt("inspect", path, (): FileInfo | undefined => {
     // An answer and no error: that nothing stands there is the common case, and an error costs ten times as much.
     const stat = NodeFs.lstatSync(path, { throwIfNoEntry: false })
     return stat === undefined ? undefined : {
@@ -212,9 +212,9 @@ const readPart = (path: string, bytes: number, place: (size: number) => number):
 const restMillis = 20
 
 /**
- * Tells of changes, with a rest after each; answers with what ends it. Every event costs a callback, and an agent that writes
- * all the time makes hundreds of thousands a second. So a watch ends with its first event and begins anew after a rest, and
- * then tells once more, of what may have changed meanwhile.
+ * Reports changes, with a rest after each; answers with what ends it. Every event costs a callback, and an agent that
+ * writes all the time makes hundreds of thousands a second. So a watch ends with its first event and begins anew after
+ * a rest. Then it reports once more, for what may have changed meanwhile.
  */
 const watchWithRests = (directory: string, changed: () => void): () => void => {
   let end = () => {}
@@ -232,7 +232,7 @@ const watchWithRests = (directory: string, changed: () => void): () => void => {
     try {
       begin()
     } catch {
-      // The directory is gone, or the system has no watch left; whoever looks now and then sees what there is to see.
+      // The directory was removed, or the system has no watch left; the caller's poll sees what there is to see.
     }
     changed()
   }

@@ -1,5 +1,6 @@
 /**
- * What of a reap counts as found: orphans, which nobody had settled when the reaper came, and strays, which have no row. Pure.
+ * What of a reap counts as found: orphans, which no other settle had finished before the reaper came, and strays, which
+ * have no row. Pure.
  *
  * An orphan counts when the reap dealt with it, a stray when it was seen.
  */

@@ -1,14 +1,16 @@
 /**
  * The home: the private directory that holds one registry, one tmux socket, and a directory per agent.
  *
- * `open` makes what is missing, in an order that any number of processes can run at once: the registry's file is created
- * empty, then `home.json` (the home's id, and which file the registry is) is put in place by a link that only one of
- * them wins. After that a registry that is not that file is refused: a copied or restored one does not know what runs now.
+ * `open` makes what is missing, in an order that any number of processes can run at once. The registry's file is
+ * created empty; then a link that only one of them wins puts `home.json` (the home's id, and which file the registry
+ * is) in place. After that a registry that is not that file is refused: a copied or restored one does not know what
+ * runs now.
  *
- * `reopen` opens a home that was made before, without a word about its registry: it is for the rebuild of one that is refused.
+ * `reopen` opens an existing home and does not check its registry: it is for the rebuild of one that is refused.
  *
- * What the home allows stands in `home.json` too, from the moment in which the home is made, so that it is the same for everybody who
- * deploys and a rebuild of the registry keeps it. A caller can ask for less, for its own deployments; more takes `HomeLimits.set`.
+ * What the home allows stands in `home.json` too, from the moment in which the home is made. So it is the same for
+ * every deployer, and a rebuild of the registry keeps it. A caller can ask for less, for its own deployments; more
+ * takes `HomeLimits.set`.
  *
  * Modes are tightened to 0700 and 0600 where they are wider. A home on a network file system is refused, since locks
  * and crash safety rest on the local disk; so is a path that tmux would read as code.
@@ -36,7 +38,7 @@ export class HomeUnusable extends Schema.TaggedError<HomeUnusable>()("HomeUnusab
 /** How many agents a home, or a caller, may allow to be active. */
 export const MaxActive = Schema.Int.check(Schema.isBetween({ minimum: 1, maximum: 1_000_000 }))
 
-/** What a home allows, whoever deploys. */
+/** What a home allows to all its deployers. */
 export const HomeLimits = Schema.Struct({
   /** How many agents may be active at once. */
   maxActive: MaxActive
@@ -66,8 +68,8 @@ export interface HomeOptions {
   /** The tmux socket; by default it is in the home, or in the runtime directory when that path would be too long. */
   readonly socket?: string | undefined
   /**
-   * How many agents may be active at once. A home that is made by this stores it as its limit; in one that was made before it can only
-   * lower the stored limit, for what this caller deploys.
+   * How many agents may be active at once. A home that is made by this stores it as its limit. In an existing home it
+   * can only lower the stored limit, for what this caller deploys.
    */
   readonly maxActive?: number | undefined
 }
@@ -148,7 +150,7 @@ const reopen = Effect.fnUntraced(function*(options: HomeOptions): Opened<never> 
     files.inspect(identityFile(given)),
     (error) => unusable(error.message)
   )
-  if (recorded === undefined) return yield* unusable("it has no home.json, which alone tells the home's id")
+  if (recorded === undefined) return yield* unusable("it has no home.json, which alone holds the home's id")
   return yield* openWith(options, (directory, _registry, unusable) => readIdentity(directory, unusable))
 })
 
@@ -236,14 +238,14 @@ const isRecorded = ({ registry }: Identity, file: FileIdentity, boot: string): b
 
 const usable = (home: Home["Service"]) => (reason: string) => new HomeUnusable({ path: home.directory, reason })
 
-/** Tells the file that the home recorded as its registry from every other. */
+/** Distinguishes the file that the home recorded as its registry from every other. */
 export const recordedRegistry = Effect.fnUntraced(function*(home: Home["Service"]) {
   const host = yield* Host
   const identity = yield* readIdentity(home.directory, usable(home))
   return (file: FileIdentity): boolean => isRecorded(identity, file, host.identity.boot)
 })
 
-/** Changes `home.json`. Whoever does holds the home (`HomeLimits.hold`), so that no change undoes another. */
+/** Changes `home.json`. The caller holds the home (`HomeLimits.hold`), so no change undoes another. */
 const rewrite = Effect.fnUntraced(function*(home: Home["Service"], change: (identity: Identity) => Identity) {
   const files = yield* Files
   const identity = yield* readIdentity(home.directory, usable(home))
@@ -274,7 +276,7 @@ const identify = Effect.fnUntraced(function*(
   const host = yield* Host
   const orUnusable = Effect.mapError((error: FileError) => unusable(error.message))
   const path = identityFile(directory)
-  // Before the registry is looked at: one that is empty while agents have directories was not empty when they were made.
+  // Before the registry is read: one that is empty while agents have directories was not empty when they were made.
   const agents = yield* orUnusable(files.list(Path.join(directory, "agents")))
   if ((yield* orUnusable(files.inspect(path))) === undefined) {
     yield* files.createFile(registry, "", 0o600).pipe(
@@ -283,9 +285,10 @@ const identify = Effect.fnUntraced(function*(
     )
     const file = yield* orUnusable(files.inspect(registry))
     if (file === undefined) return yield* unusable("its registry vanished while the home was made; try again")
-    // Only an empty registry can have no home.json yet; whoever has filled this one meanwhile has put it in place before.
+    // Only an empty registry can have no home.json yet; a process that has filled this one meanwhile had put it in
+    // place before.
     if (file.size > 0 && (yield* orUnusable(files.inspect(path))) === undefined) {
-      return yield* new RegistryReplaced({ path: registry, reason: "the home.json beside it is gone; put it back" })
+      return yield* new RegistryReplaced({ path: registry, reason: "the home.json beside it is missing; put it back" })
     }
     const draft = Path.join(directory, `home.${yield* randomHex(12)}.tmp`)
     const content = yield* encodeIdentity({
@@ -303,7 +306,7 @@ const identify = Effect.fnUntraced(function*(
   }
   const identity = yield* readIdentity(directory, unusable)
   const found = yield* orUnusable(files.inspect(registry))
-  if (found === undefined) return yield* new RegistryReplaced({ path: registry, reason: "the file is gone" })
+  if (found === undefined) return yield* new RegistryReplaced({ path: registry, reason: "the file is missing" })
   if (found.kind !== "file") return yield* new RegistryReplaced({ path: registry, reason: "it is not a plain file" })
   if (!isRecorded(identity, found, host.identity.boot)) {
     return yield* new RegistryReplaced({

@@ -1,9 +1,10 @@
 /**
  * Which home a caller means, and which tmux socket goes with it: one rule for the library and for the command.
  *
- * What is named goes before `SLIPWAY_HOME` and `SLIPWAY_TMUX_SOCKET`, and these before the user's state directory per XDG. A home
- * has to be found again from every directory, so that a `HOME` that is empty or relative is passed over for what the user
- * database says. Nothing is made here; what can't be known is a typed error, also where the working directory was removed.
+ * What is named goes before `SLIPWAY_HOME` and `SLIPWAY_TMUX_SOCKET`, and these before the user's state directory per
+ * XDG. A home has to be found again from every directory, so a `HOME` that is empty or relative is passed over for what
+ * the user database says. Nothing is made here. What can't be known is a typed error, also where the working directory
+ * was removed.
  */
 import { Effect, Schema } from "effect"
 import * as Os from "node:os"
@@ -70,8 +71,8 @@ export interface Choice {
 }
 
 /**
- * The home and the socket of a caller. Inside of an agent the variables name that agent's home and socket: whoever names another
- * home there does not mean this home's socket.
+ * The home and the socket of a caller. Inside of an agent the variables name that agent's home and socket: a caller
+ * that names another home there does not mean this home's socket.
  */
 export const choose = Effect.fnUntraced(function*(
   given: { readonly directory?: string | undefined; readonly socket?: string | undefined },

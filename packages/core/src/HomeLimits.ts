@@ -1,10 +1,11 @@
 /**
  * Changes what a home allows.
  *
- * The change is one file put in place by write and rename, under the registry's write lock, in which every admission reads it: once `set`
- * has answered, nothing is admitted by the former limit. Agents that are active stay, also when they are more than the new limit allows.
- * A failure or an interruption leaves the former limit or the new one, whole. It waits for a registry that is locked and for another
- * change, and is refused while a rebuild is under way, which writes the same file.
+ * The change is one file put in place by write and rename, under the registry's write lock, in which every admission
+ * reads it. Once `set` has answered, nothing is admitted by the former limit. Agents that are active stay, also when
+ * they are more than the new limit allows. A failure or an interruption leaves the former limit or the new one, whole.
+ * It waits for a registry that is locked and for another change. While a rebuild is under way, which writes the same
+ * file, it is refused.
  */
 import { Effect, Schedule, Schema } from "effect"
 import { type FileError, Files } from "./Files.ts"

@@ -2,9 +2,9 @@
  * Says which machine, boot and pid namespace this program runs in, who it is, and whether a process that was recorded
  * earlier still lives.
  *
- * A pid alone names nobody: it comes with its start time, and where it is stored also with boot and pid namespace. The
- * probe looks once, never waits, never fails, and answers `unknown` where it cannot read. It judges only processes of
- * this host identity: compare `HostIdentity` before asking about a stored one.
+ * A pid alone identifies no process: it comes with its start time, and where it is stored also with boot and pid
+ * namespace. The probe reads once, never waits, never fails, and answers `unknown` where it cannot read. It judges only
+ * processes of this host identity: compare `HostIdentity` before asking about a stored one.
  */
 import { Context, Effect, Layer, Option, Schema } from "effect"
 import { spawnSync } from "node:child_process"
@@ -85,14 +85,16 @@ const darwinIdentity = (system: System): HostIdentity => ({
   pidNamespace: "host"
 })
 
-/** /proc/uptime has hundredths and, unlike the wall clock, nobody sets it; `os.uptime` is the same where there is none. */
+/**
+ * /proc/uptime has hundredths and, unlike the wall clock, can't be set; `os.uptime` is the same where there is none.
+ */
 const bootClock = Effect.sync(() => {
   const uptime = Number(readLine("/proc/uptime")?.split(" ")[0])
   return Number.isFinite(uptime) ? uptime : Os.uptime()
 })
 
 const probe = (system: System, process: ProcessIdentity): Liveness => {
-  // 0 and negative numbers are groups to kill(2), and a record without a start time names nobody.
+  // 0 and negative numbers are groups to kill(2), and a record without a start time identifies no process.
   if (process.pid < 1 || process.start === "") return "unknown"
   const now = system.stat(process.pid)
   // A row may be hidden from this user (hidepid) while the process lives; then the kernel says so, but not who it is.
@@ -104,11 +106,11 @@ const probe = (system: System, process: ProcessIdentity): Liveness => {
 export class Host extends Context.Service<Host, {
   readonly identity: HostIdentity
   readonly self: ProcessIdentity
-  /** Seconds since this machine started, on a clock that nobody sets. */
+  /** Seconds since this machine started, on a clock that can't be set. */
   readonly bootClock: Effect.Effect<number>
   /** Whether the recorded process lives: another start time is another process, and a zombie is dead. */
   readonly probe: (process: ProcessIdentity) => Effect.Effect<Liveness>
-  /** The identity of the process that has this pid now; none when it is gone or can't be read. */
+  /** The identity of the process that has this pid now; none when it has ended or can't be read. */
   readonly identify: (pid: number) => Effect.Effect<Option.Option<ProcessIdentity>>
   /** What the process with this pid hands on to its children; none where the system does not show it. */
   readonly attributes: (pid: number) => Effect.Effect<Option.Option<Attributes.Attributes>>

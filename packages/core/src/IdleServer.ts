@@ -1,19 +1,20 @@
 /**
- * Ends the home's tmux server when it has been of no use for ten minutes: no agent was active, nothing was recorded, and it has no
- * session. A home would otherwise keep one for ever.
+ * Ends the home's tmux server when it has been of no use for ten minutes: no agent was active, nothing was recorded,
+ * and it has no session. A home would otherwise keep one for ever.
  *
- * It is decided under the registry's write lock, in which every deployment is admitted. So none can begin in between, a deployment in flight
- * is active and keeps its server, and whoever is admitted next finds no server, or one that stays. tmux itself compares its sessions in the
- * turn in which it ends; the session of an orchestrator's control client is one. Only a server on the socket that the home has by itself is
- * ended: a socket that a caller named may be used by others.
+ * The decision is made under the registry's write lock, in which every deployment is admitted. So none can begin in
+ * between, and a deployment in flight is active and keeps its server. The next one to be admitted finds no server, or
+ * one that stays. tmux itself compares its sessions in the turn in which it ends; the session of an orchestrator's
+ * control client is one. Only a server on the home's own socket is ended: others may use a socket that a caller named.
  *
- * A server whose socket was removed can't be asked. It is found by its mark among the processes, and ended by a signal when
- * nothing runs in it and no client is attached.
+ * A server whose socket was removed can't be asked. Its mark identifies it among the processes, and a signal ends it
+ * when nothing runs in it and no client is attached.
  *
- * Time: who looks pays one query, and no call of tmux unless the home is idle and the socket is there. A tmux that hangs holds the lock
- * for at most two seconds: its command is without effect once the lock is given back, however late tmux reads it. Nothing here fails or
- * holds up who looks: what goes wrong is logged at the level of debug and tried again by the next look, in a program that stays after a
- * tenth of the time. An interruption is answered when the question to tmux is over.
+ * Time: a call costs one query, and no call of tmux unless the home is idle and the socket is there. A tmux that hangs
+ * holds the lock for at most two seconds: its command is without effect once the lock is given back, however late tmux
+ * reads it. Nothing here fails or holds up the caller. What goes wrong is logged at the level of debug, and the next
+ * call tries it again; in a program that stays, after a tenth of the time. An interruption is answered when the
+ * question to tmux is over.
  */
 import { Tmux } from "@slipway/tmux"
 import { Clock, Context, DateTime, Duration, Effect, Exit, Layer, Option } from "effect"
@@ -31,7 +32,7 @@ export const IdleAfter = Context.Reference<Duration.Duration>("@slipway/core/Idl
 /** How long tmux may take to answer, in the lock. */
 const answerLimit = Duration.seconds(1)
 
-/** How long a look may take all in all, the wait for the lock included. */
+/** How long one call may take all in all, the wait for the lock included. */
 const lookLimit = Duration.seconds(5)
 
 /** The servers of this home that no client reaches, since another file, or none, is where their socket was. */
@@ -47,14 +48,14 @@ export const unreachable = Effect.gen(function*() {
   )
   return started.filter(({ pid }) => pid !== reached)
 }).pipe(
-  // A socket that does not answer says nothing about who listens there.
+  // A socket that does not answer does not show which server listens there.
   Effect.orElseSucceed((): ReadonlyArray<TmuxServers.ServerProcess> => [])
 )
 
 export class IdleServer extends Context.Service<IdleServer, {
   /** Ends the server if the home is idle. */
   readonly end: Effect.Effect<void>
-  /** The same, and also ends servers that lost their socket, for which it looks through all processes. */
+  /** The same, and also ends servers that lost their socket, for which it scans all processes. */
   readonly sweep: Effect.Effect<void>
 }>()("@slipway/core/IdleServer") {
   static readonly layer = Layer.effect(IdleServer, Effect.suspend(() => make))
@@ -79,7 +80,7 @@ const make = Effect.gen(function*() {
   const sleepUntil = (millis: number) =>
     Effect.flatMap(Clock.currentTimeMillis, (now) => Effect.sleep(Math.max(0, millis - now)))
 
-  /** Whether tmux has said that no server is there any more. */
+  /** Whether tmux has answered that no server is there any more. */
   const ended = Effect.gen(function*() {
     const now = yield* Clock.currentTimeMillis
     const until = Math.floor((now + 500) / 1000)
@@ -94,7 +95,7 @@ const make = Effect.gen(function*() {
     )
   })
 
-  /** Ends the server, and removes the socket that it leaves: whoever looks next then need not ask tmux. */
+  /** Ends the server, and removes the socket that it leaves: the next call then need not ask tmux. */
   const endServer = Effect.gen(function*() {
     const before = yield* files.inspect(home.socket)
     const answer = yield* ended
@@ -125,14 +126,14 @@ const make = Effect.gen(function*() {
   const quietly = <E extends { readonly message: string }>(effect: Effect.Effect<void, E>): Effect.Effect<void> =>
     Effect.catch(
       effect,
-      (error) => Effect.logDebug(`the idle tmux server was left for the next look: ${error.message}`)
+      (error) => Effect.logDebug(`the idle tmux server was left for the next try: ${error.message}`)
     )
 
   const end = quietly(Effect.gen(function*() {
     const now = yield* host.bootClock
     if (!home.hasOwnSocket || now < nextLook || !(yield* isIdle)) return
     if ((yield* files.inspect(home.socket)) === undefined) return
-    // A client that stays attached would make every look take the lock.
+    // A client that stays attached would make every call take the lock.
     nextLook = now + idleAfter / 10_000
     yield* whileIdle(endServer)
   })).pipe(Effect.withSpan("IdleServer.end"))

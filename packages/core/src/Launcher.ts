@@ -3,28 +3,28 @@
  *
  * The script is POSIX sh. It gives the agent the prompt on standard input, appends its output straight to files, and
  * forwards what should end it: HUP as HUP, and TERM, INT and QUIT as TERM. It records the exit status only after `wait`
- * has reaped the agent, by renaming the state file to `exit.<code>`; so a record proves that the agent's main process
- * is gone, a full disk does not lose it, and it proves nothing about the agent's children. The script can't be ended by
- * these signals before that; SIGKILL of it leaves no record.
+ * has reaped the agent, by renaming the state file to `exit.<code>`. So a record proves that the agent's main process
+ * has ended, and a full disk does not lose it; it proves nothing about the agent's children. These signals can't end
+ * the script before that; SIGKILL of it leaves no record.
  *
- * The script is a fence: unlinked before sh has opened it, it runs nothing. Whoever sees the agent's directory removed
- * is sure of the same, since the script does nothing outside of it.
+ * The script is a fence: unlinked before sh has opened it, it runs nothing. A removed directory of the agent proves the
+ * same, since the script does nothing outside of it.
  *
- * The agent's environment is set in the process that becomes the agent, and nowhere else: a secret never stands in an
- * argument list or in the launcher's own environment, and no variable can change how the launcher works. Where a variable
- * has a name that sh can't export, the whole environment stands in a file beside the launcher, and Node puts it in place and
- * becomes the agent.
+ * The agent's environment is set in the process that becomes the agent, and nowhere else. So a secret never stands in
+ * an argument list or in the launcher's own environment, and no variable can change how the launcher works. Where a
+ * variable has a name that sh can't export, the whole environment stands in a file beside the launcher. Node puts it in
+ * place and becomes the agent.
  *
- * The agent starts in a session of its own, without a terminal, so that what would ask there fails in place of waiting for
- * somebody who does not see it; with the default for every signal; and with the limits, the nice value, the OOM score and
- * the CPUs that are given. `setsid` of util-linux does the first, `env` of coreutils 8.31 or newer the second. Where one of
- * them is missing, the agent keeps the pane's terminal, or starts with INT and QUIT ignored, as each background job of sh.
+ * The agent starts in a session of its own, without a terminal: what would ask there fails, and does not wait for a
+ * person who can't see it. It has the default for every signal, and the limits, the nice value, the OOM score and the
+ * CPUs that are given. `setsid` of util-linux does the first, `env` of coreutils 8.31 or newer the second. Where one of
+ * them is missing, the agent keeps the pane's terminal, or starts with INT and QUIT ignored, as each background job of
+ * sh.
  *
- * Not promised: a signal that comes before the process has become the agent may be lost, so whoever stops an agent
- * repeats it. Where sh is bash, a signal at the very moment at which the agent ends may be recorded in place of the
- * agent's own code (bash loses the status then), and each signal is forwarded once, so that this can happen once. One
- * string of more than 128 KiB in the environment or the arguments is refused by the system; that is recorded as an exit
- * code like any other failure to start.
+ * Not promised: a signal that comes before the process has become the agent may be lost, so a stop repeats it. Where sh
+ * is bash, a signal at the very moment at which the agent ends may be recorded in place of the agent's own code: bash
+ * loses the status then. Each signal is forwarded once, so this can happen once. The system refuses one string of more
+ * than 128 KiB in the environment or the arguments; that is recorded as an exit code like any other failure to start.
  *
  * Everything here is pure. No text given may hold a NUL character.
  */
@@ -149,14 +149,15 @@ export const render = (options: LauncherOptions): string => {
     } "$d" "$@"`
     : "[ \"$d\" ] && set -- \"$d\" --default-signal \"$@\""
   const wrapped = wrappers(programs, carried).map(quote).join(" ")
-  // The agent is a function since sh parses that whole before it runs any of it: neither a locale nor a shell variable
-  // among the exports changes how the rest is read, and a shell that reports a killed job prints its name alone.
+  // The agent is a function since sh parses that whole before it runs any of it. So neither a locale nor a shell
+  // variable among the exports changes how the rest is read, and a shell that reports a killed job prints its name
+  // alone.
   return `#!/bin/sh
 # Runs one agent, and renames ${stateFile} to ${exitPrefix}<code> once it has been reaped.
 umask 077
 p= s= once=
 # bash loses the status of a child that ends just as a signal comes, so there each signal is forwarded once and then
-# ignored; and in its posix mode it forgets a status that it has told.
+# ignored; and in its posix mode it forgets a status that it has reported.
 [ "\${BASH_VERSION-}" ] && set +o posix && once=1
 forward() {
   s=$1
@@ -195,10 +196,10 @@ d=${programs.env === undefined ? "" : quote(programs.env)}
 [ -e ${stateFile} ] || : >${stateFile}
 agent 2>>${stderrFile} <${promptFile} >>${stdoutFile} &
 p=$!
-# A signal that came before the line above found no one to go to.
+# A signal that came before the line above found no process to go to.
 [ "$s" ] && kill -s "$s" "$p"
 
-# A signal cuts a wait short, and its status then tells nothing. The agent has been reaped when its id is gone.
+# A signal cuts a wait short, and its status then says nothing. The agent has been reaped when no process has its id.
 while
   wait "$p"
   c=$?
@@ -207,7 +208,7 @@ do :; done
 
 # The id may soon be another's: nothing is forwarded any more, and nothing ends the recording.
 trap '' HUP TERM INT QUIT
-# If the last wait was cut short by a signal just as it reaped, the status is still to be told; dash tells 127 if not.
+# If the last wait was cut short by a signal just as it reaped, the status is still to come; dash answers 127 if not.
 # Twice, since bash may answer once more with the signal, or with -1.
 for i in 1 2; do
   wait "$p"
@@ -228,9 +229,9 @@ export interface ExitRecord {
   readonly signal: string | null
 }
 
-// By name, since numbers differ between systems. Some agents exit with an HTTP status cut to a byte, so signals are left out
-// that end no program (401 becomes 145, which would be SIGCHLD on Linux), and those that hardly ever do and that have the byte
-// of a common status: STKFLT (400), IO (413), and real-time signals (422, 429).
+// By name, since numbers differ between systems. Some agents exit with an HTTP status cut to a byte: 401 becomes 145,
+// which would be SIGCHLD on Linux. So signals are left out that end no program, and those that hardly ever do and have
+// the byte of a common status: STKFLT (400), IO (413), and real-time signals (422, 429).
 const terminating = [
   "SIGHUP",
   "SIGINT",

@@ -1,10 +1,10 @@
 /**
  * A lease: who answers for a deployment in flight, and until when.
  *
- * The holder is known by host, pid and start time, so a recycled pid is never taken for it, and the expiry is on the boot
- * clock, so a wall clock that is set back or forward changes nothing. A lease is dead when its holder is proven dead, when it has
- * expired, or when the machine was restarted. A holder on another host or in another pid namespace is not judged: there
- * only the expiry counts, and it is trusted only on the same boot clock.
+ * The holder is known by host, pid and start time, so a recycled pid is never taken for it. The expiry is on the boot
+ * clock, so a wall clock that is set back or forward changes nothing. A lease is dead when its holder is proven dead,
+ * when it has expired, or when the machine was restarted. A holder on another host or in another pid namespace is not
+ * judged: there only the expiry counts, and it is trusted only on the same boot clock.
  */
 import { Effect, Schema } from "effect"
 import { Host, HostIdentity, ProcessIdentity } from "./Host.ts"
@@ -17,7 +17,7 @@ export const Lease = Schema.Struct({
 })
 export type Lease = typeof Lease.Type
 
-/** `held`: hands off. `dead` and `expired`: anyone may take over. `unknown`: nobody may act. */
+/** `held`: leave it alone. `dead` and `expired`: any process may take over. `unknown`: no process may act. */
 export type Standing =
   | { readonly _tag: "held" }
   | { readonly _tag: "dead"; readonly evidence: string }
@@ -53,9 +53,9 @@ export const judgeHolder = Effect.fnUntraced(function*(
     case "alive":
       return { _tag: "held" }
     case "dead":
-      return { _tag: "dead", evidence: `process ${holder.holder.pid} is gone` }
+      return { _tag: "dead", evidence: `process ${holder.holder.pid} has ended` }
     case "unknown":
-      return { _tag: "unknown", evidence: `process ${holder.holder.pid} could not be looked at` }
+      return { _tag: "unknown", evidence: `process ${holder.holder.pid} could not be read` }
   }
 })
 

@@ -1,11 +1,13 @@
 /**
  * Reads the end of a known agent's log: its last lines, whole, and what they say of its run.
  *
- * An agent's final line holds its whole answer, and may be megabytes long. So the last 64 KiB are read, and from there back to
- * the beginning of the line that they cut, or of the answer that goes on over many lines, up to 16 MiB: a common end costs
- * one read. What lies beyond that bound is not guessed: a verdict is then `unknown`, a message or a cost is absent.
+ * An agent's final line holds its whole answer, and may be megabytes long. So the last 64 KiB are read. From there the
+ * read goes back to the beginning of the line that they cut, or of the answer that goes on over many lines. It goes
+ * back 16 MiB at most, and a common end costs one read. What lies beyond that bound is not guessed: a verdict is then
+ * `unknown`, a message or a cost is absent.
  *
- * Never fails: a log that can't be read is an empty one. Each read is one synchronous call; an interruption comes between two.
+ * Never fails: a log that can't be read is an empty one. Each read is one synchronous call; an interruption comes
+ * between two.
  */
 import { Effect } from "effect"
 import type { Summary } from "./Agent.ts"

@@ -141,7 +141,7 @@ describe("a finding comes with what it names, and goes with what it recommends",
         ))`
       const child = yield* runText(text, [world.home, world.project])
       yield* eventually(() => child.process.signalCode === "SIGKILL")
-      yield* finds(slipway, "dead-deployment", ["dying-", "(deploying)", "is gone"], "slipway reap")
+      yield* finds(slipway, "dead-deployment", ["dying-", "(deploying)", "has ended"], "slipway reap")
       yield* reap(slipway)
     }))
 

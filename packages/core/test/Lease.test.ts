@@ -90,10 +90,10 @@ it.effect("a wall clock that is set back or forward changes nothing", () =>
     }
   }))
 
-it.effect("what is told of a holder names the evidence", () =>
+it.effect("the verdict on a holder names the evidence", () =>
   Effect.gen(function*() {
     const gone = yield* Effect.provideService(judge(lease(60, { holder: { pid: 101, start: "10" } })), Host, machine(0))
-    assert.deepStrictEqual(gone, { _tag: "dead", evidence: "process 101 is gone" })
+    assert.deepStrictEqual(gone, { _tag: "dead", evidence: "process 101 has ended" })
     const late = yield* Effect.provideService(judge(lease(60)), Host, machine(75))
     assert.deepStrictEqual(late, { _tag: "expired", evidence: "the lease ran out 15 s ago" })
   }))

@@ -115,7 +115,7 @@ describe("a deployer that was killed", () => {
           const plan = yield* slipway.reapPlan
           assert.lengthOf(plan.items, 1)
           assert.deepInclude(plan.items[0], { verdict: "dead-deployment", status: "deploying", action: "roll-back" })
-          assert.match(plan.items[0]?.evidence ?? "", /process \d+ is gone/)
+          assert.match(plan.items[0]?.evidence ?? "", /process \d+ has ended/)
           assert.deepStrictEqual(outcomes(yield* slipway.reap(plan)), [["dead-deployment", "done", "rolled-back"]])
           assert.deepStrictEqual(World.leftovers(world), [])
           yield* settled(slipway)

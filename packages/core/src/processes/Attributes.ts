@@ -1,10 +1,11 @@
 /**
- * What a process hands on to its children beside its environment: resource limits, nice value, OOM score adjustment, CPU
- * affinity, and namespaces.
+ * What a process hands on to its children beside its environment: resource limits, nice value, OOM score adjustment,
+ * CPU affinity, and namespaces.
  *
- * An agent is a child of the home's tmux server, which has the attributes of whoever started it. So the attributes of the
- * caller are compared with the server's, and what differs travels with the launcher (`carry`), or the deployment is refused
- * with the reason. Locks are left out on purpose: that limit has had no effect since Linux 2.4.25.
+ * An agent is a child of the home's tmux server, which has the attributes of the process that started it. So the
+ * caller's attributes are compared with the server's. What differs travels with the launcher (`carry`), or the
+ * deployment is refused with the reason. Locks are left out on purpose: that limit has had no effect since Linux
+ * 2.4.25.
  *
  * `read` takes about 0.1 ms, never fails, and answers nothing where /proc does not show a process. `carry` is pure.
  */
@@ -41,7 +42,7 @@ export interface ResourceLimit {
   readonly hard: bigint
 }
 
-/** The namespaces that a child of the tmux server is in, whoever asked for it. */
+/** The namespaces that a child of the tmux server is in, whichever process asked for it. */
 export const namespaceNames = ["net", "mnt", "user", "ipc", "uts", "pid"] as const
 export type NamespaceName = (typeof namespaceNames)[number]
 
@@ -106,7 +107,7 @@ export const withOpenFiles = (attributes: Attributes, soft: number | undefined):
     : { ...attributes, limits: { ...attributes.limits, nofile: { ...nofile, soft: BigInt(soft) } } }
 }
 
-/** Whether a process is a tmux server, as far as its name tells. */
+/** Whether a process is a tmux server, as far as its name shows. */
 export const isTmuxServer = (pid: number): boolean =>
   attempt(() => Fs.readFileSync(`/proc/${pid}/comm`, "utf8"))?.startsWith("tmux") === true
 
@@ -160,7 +161,7 @@ const lowestNice = ({ limits, nice }: Attributes): number =>
 
 /**
  * What has to be set so that a child of the server has the caller's attributes. A hard limit can't be raised without a
- * capability, so it stays as low as the server's is; the deployment is refused only where the soft limit, which is what
+ * capability, so it stays as low as the server's is. The deployment is refused only where the soft limit, which is what
  * binds, lies above it.
  */
 export const carry = (caller: Attributes, server: Attributes): Result.Result<Carried, Refused> => {

@@ -1,5 +1,5 @@
 /**
- * Decides which processes of one look at the table belong to an agent.
+ * Decides which processes of one scan of the table belong to an agent.
  *
  * A process is a member when
  * - it bears the agent's id in its environment (`marker`), and no other home's id where a home is asked for;
@@ -7,25 +7,25 @@
  * - the leader of its session (`session`) or of its process group (`group`) is a member.
  *
  * A session or group whose leader is a stranger is never shared: a member that a test runner started without `setsid`
- * does not pull the runner's other programs in. When the leader is dead there is nobody to confirm, and the session is
- * shared only if the leader was one of ours: it was confirmed by an earlier look of the same call, or it is a stored
- * root and a process of that session proves that the id was not given out anew since, by bearing the marker or by having
- * started within a second of the root (pids go round in a ring, which takes longer). A session that a dead stored root
- * may have led, with no such proof, makes its processes `doubtful`: neither ours nor certainly not.
+ * does not pull the runner's other programs in. When the leader is dead it can't be confirmed, and the session is
+ * shared only if the leader was the agent's. An earlier scan of the same call may have confirmed it. Or it is a stored
+ * root, and a process of that session proves that the id was not given out anew since. Such a process bears the marker,
+ * or started within a second of the root: pids go round in a ring, which takes longer. Without such proof, a session
+ * that a dead stored root may have led makes its processes `doubtful`: neither the agent's nor certainly not.
  *
- * A process of this user that hides its environment is in doubt only with a tie to the agent: it shares a leaderless session or
- * group, or a terminal, with what is or was a member, or descends from one that is in doubt. Without a tie, or older than the
- * agent, it is a stranger: ssh-agent and gpg-agent hide theirs, and lead sessions of their own. What was once in doubt stays
- * so for the whole call. So an agent's own process that hides its environment, leads a session and has lost its parents counts
- * as a stranger too; nothing tells it from a neighbour's.
+ * A process of this user that hides its environment is in doubt only with a tie to the agent. Such a process shares a
+ * leaderless session or group, or a terminal, with what is or was a member, or descends from one that is in doubt.
+ * Without a tie, or older than the agent, it is a stranger: ssh-agent and gpg-agent hide theirs, and lead sessions of
+ * their own. What was once in doubt stays so for the whole call. So an agent's own process counts as a stranger too
+ * when it hides its environment, leads a session and has lost its parents; nothing distinguishes it from a neighbour's.
  *
- * This program, its ancestors and excluded pids are no members whatever they bear, and nothing is inherited through them;
- * a group that holds one of them gets no signal as a whole. A zombie is no member, but its
- * session, group and children count while its row stands.
+ * This program, its ancestors and excluded pids are no members whatever they bear, and nothing is inherited through
+ * them. A group that holds one of them gets no signal as a whole. A zombie is no member, but its session, group and
+ * children count while its row stands.
  *
- * A scan is not atomic, and a chain of processes that fork and exit can slip through it; a look that is `complete` has also
- * read all that was born meanwhile, so nothing slipped. Within one scan a pid does not come back, for the same reason as
- * above.
+ * A scan is not atomic, and a chain of processes that fork and exit can slip through it. A scan that is `complete` has
+ * also read all that was born meanwhile, so nothing slipped. Within one scan a pid does not come back, for the same
+ * reason as above.
  */
 import type { ProcessIdentity } from "../Host.ts"
 import type { EnvironRead, ProcessStat, System } from "./System.ts"
@@ -42,14 +42,14 @@ export interface Member extends ProcessIdentity {
   readonly evidence: Evidence
 }
 
-/** What one look says about one agent. */
+/** What one scan says about one agent. */
 export interface Membership {
   readonly members: ReadonlyArray<Member>
   /** The pids of processes of this user that may be members, and that do not show whether they are. */
   readonly doubtful: ReadonlyArray<number>
 }
 
-/** Whose members are asked for. */
+/** The agent whose members are asked for. */
 export interface MembershipOptions {
   readonly agentId: string
   /** A process that bears another home's id is then no member by its marker. */
@@ -62,7 +62,7 @@ export interface MembershipOptions {
   readonly since?: number | undefined
 }
 
-/** What earlier looks of the same call have shown. */
+/** What earlier scans of the same call have shown. */
 export interface Memory {
   /** The pids of processes that were members. */
   readonly confirmed: ReadonlySet<number>
@@ -79,23 +79,24 @@ export interface Entry extends ProcessStat {
   readonly environ: EnvironRead
 }
 
-/** One look at the table. */
+/** One scan of the table. */
 export interface Look {
   readonly entries: ReadonlyMap<number, Entry>
   /** How many processes were in the midst of an exec. */
   readonly execing: number
-  /** Whether nothing was born that this look did not read: then whoever is not in it does not live. */
+  /** Whether nothing was born that this scan did not read: then a process that is not in it does not live. */
   readonly complete: boolean
 }
 
-/** How many processes may be born during a look before it gives up on reading them all. */
+/** How many processes may be born during a scan before it gives up on reading them all. */
 const mostBirths = 512
 
 /**
- * Reads the table and all environments in one turn, and then whatever was born meanwhile, until nothing more is: pids are
- * given out in order, so the system's count of them shows each birth, even of a process that is gone again.
+ * Reads the table and all environments in one turn, and then whatever was born meanwhile, until nothing more is. Pids
+ * are given out in order, so the system's count of them shows each birth, even of a process that has ended by then.
  *
- * An environment that an earlier look has read is not read again while the process is the same and has not exec'd since.
+ * An environment that an earlier scan has read is not read again while the process is the same and has not exec'd
+ * since.
  */
 export const scan = (
   system: System,
@@ -164,7 +165,7 @@ const ancestors = (entries: ReadonlyMap<number, Entry>, pid: number): ReadonlyAr
 export const earliestOf = (system: System, roots: ReadonlyArray<ProcessIdentity>): number =>
   roots.length === 0 ? -Infinity : Math.min(...roots.map(({ start }) => system.seconds(start)))
 
-/** The members in one look. */
+/** The members in one scan. */
 export const resolve = (
   system: System,
   entries: ReadonlyMap<number, Entry>,
@@ -200,7 +201,7 @@ export const resolve = (
     })
     rootLed.set(root.pid, proven ? "ours" : "maybe")
   }
-  /** Whether the leader of a session or group is or was ours. */
+  /** Whether the leader of a session or group is or was the agent's. */
   const led = (id: number): "ours" | "maybe" | "no" => {
     if (id < 1) return "no"
     if (entries.has(id)) return found.has(id) ? "ours" : "no"
@@ -233,7 +234,7 @@ export const resolve = (
     if (found.has(entry.pid) || system.seconds(entry.start) < earliest) return false
     if (led(entry.sid) === "maybe" || led(entry.pgid) === "maybe") return !isStranger(entry)
     if (entry.environ._tag !== "Denied" && entry.environ._tag !== "Execing") return false
-    // Nobody moves into a session that exists, so in a stranger's session there are only strangers.
+    // No process moves into a session that exists, so in a stranger's session there are only strangers.
     const leader = entries.get(entry.sid)
     const isStrangers = leader !== undefined && !leader.zombie && leader.environ._tag !== "Denied"
     if (isStrangers && leader.pid !== entry.pid) return false
@@ -254,7 +255,7 @@ export const resolve = (
   return { members, doubtful: Array.from(doubts).toSorted((a, b) => a - b), groups }
 }
 
-/** The members of an agent in one look. */
+/** The members of an agent in one scan. */
 export const members = (
   system: System,
   entries: ReadonlyMap<number, Entry>,

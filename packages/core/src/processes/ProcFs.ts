@@ -2,7 +2,7 @@
  * Reads processes from the /proc of Linux, and signals them.
  *
  * All calls are synchronous and short: a table of 80 processes with their environments takes about 3 ms. A process that
- * goes away in the middle of a read is gone, never an error. Nothing is kept between two calls.
+ * ends in the middle of a read counts as ended, never as an error. Nothing is kept between two calls.
  */
 import * as Fs from "node:fs"
 import type { EnvironRead, ProcessStat, Signal, SignalResult, System } from "./System.ts"
@@ -122,7 +122,7 @@ const table = (): ReadonlyArray<ProcessStat> | { readonly blind: string } => {
     return { blind: codeOf(error) }
   }
   const rows: Array<ProcessStat> = []
-  // The newest first: in a chain of processes that fork and exit they are the ones about to be gone.
+  // The newest first: in a chain of processes that fork and exit they are the ones about to end.
   for (const name of names.toReversed()) {
     if (!/^\d+$/.test(name)) continue
     const stat = readStat(Number(name))
@@ -150,7 +150,7 @@ const newestPid = (): number | undefined => {
   return Number.isInteger(pid) && pid > 0 ? pid : undefined
 }
 
-/** Sends a signal and says what became of it; `process.kill` throws for the two answers that are no news here. */
+/** Sends a signal and says what became of it; `process.kill` throws for the two answers that are expected here. */
 export const kill = (pid: number, signal: Signal): SignalResult => {
   try {
     process.kill(pid, signal)

@@ -1,9 +1,9 @@
 /**
  * Reads processes from the output of `ps`, for macOS and other systems without /proc.
  *
- * Each read is a child process with a limit of two seconds that is waited for synchronously, so that a signal follows its
- * confirmation in the same turn. Foreign environments are not to be had this way, so membership rests on the stored
- * identities and on what descends from them or shares their session or group.
+ * Each read is a child process with a limit of two seconds that is waited for synchronously, so that a signal follows
+ * its confirmation in the same turn. Foreign environments can't be read this way. So membership rests on the stored
+ * identities, and on what descends from them or shares their session or group.
  */
 import { spawnSync } from "node:child_process"
 import { kill } from "./ProcFs.ts"

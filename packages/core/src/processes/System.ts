@@ -3,7 +3,7 @@
  *
  * They are synchronous on purpose: a process is confirmed and signalled in one turn of the event loop, so that nothing
  * of this program can run in between. No call throws and none waits; each answers with a value that says what happened.
- * Whoever implements it makes no judgement about whose a process is: that is the work of `Membership`.
+ * An implementation does not judge to whom a process belongs: that is the work of `Membership`.
  */
 
 /** One row of the process table. */
@@ -16,13 +16,13 @@ export interface ProcessStat {
   readonly start: string
   /** The letter of the state, as `R`, `S`, `T` or `Z`. */
   readonly state: string
-  /** True when nothing of it runs any more and only its parent has yet to take note. */
+  /** True when nothing of it runs any more and its parent has yet to reap it. */
   readonly zombie: boolean
-  /** True for a thread of the kernel, which is nobody's. */
+  /** True for a thread of the kernel, which is no agent's. */
   readonly kernel: boolean
-  /** The device number of its controlling terminal, where it has one and the system tells. */
+  /** The device number of its controlling terminal, where it has one and the system shows it. */
   readonly terminal?: number | undefined
-  /** Where its environment lies in memory, where the system tells: another place after each exec. */
+  /** Where its environment lies in memory, where the system shows it: another place after each exec. */
   readonly image?: string | undefined
 }
 
@@ -57,9 +57,9 @@ export interface System {
   readonly environments: boolean
   /** A start time in seconds; only the difference of two of them means anything. */
   readonly seconds: (start: string) => number
-  /** All processes, the newest first where the system tells, or why they cannot be listed. */
+  /** All processes, the newest first where the system shows that, or why they cannot be listed. */
   readonly table: () => ReadonlyArray<ProcessStat> | { readonly blind: string }
-  /** The pid that was given out last, where the system tells; as long as it stays the same nothing was born. */
+  /** The pid that was given out last, where the system shows it; as long as it stays the same nothing was born. */
   readonly newestPid: () => number | undefined
   /** One process now; the id of a mere thread is no process. */
   readonly stat: (pid: number) => ProcessStat | "gone" | "unreadable"

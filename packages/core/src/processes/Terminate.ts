@@ -1,15 +1,16 @@
 /**
- * Ends the members of an agent in rounds of look, signal and wait, and proves the end.
+ * Ends the members of an agent in rounds of scan, signal and wait, and proves the end.
  *
- * First every member but the spared ones gets TERM, once, and has the grace to end; whatever appears when those are gone
- * gets its own. Then comes KILL: for all but the spared, so that a launcher can still record the exit, and after
- * a moment for them too. A group that is known to be ours gets KILL as a whole, which no chain of forks outruns.
+ * First every member but the spared ones gets TERM, once, and has the grace to end. A member that appears after those
+ * have ended gets its own. Then comes KILL: for all but the spared, so that a launcher can still record the exit, and
+ * after a moment for them too. A group that is known to be the agent's gets KILL as a whole, which no chain of forks
+ * outruns.
  *
- * `Dead` needs clean looks in a row: two when they are complete, a dozen when births went unread, because a chain that leaves
- * its group at every step can slip through a single one. It needs for each group of ours the answer ESRCH too, or a row
- * for each of its processes that says zombie. Every round is
- * synchronous from look to signal; between rounds the fiber sleeps and can be interrupted, which leaves the agent as it
- * then is. Past its limit it takes one more look and answers. It never fails.
+ * `Dead` needs clean scans in a row: two when they are complete, a dozen when births went unread. A chain that leaves
+ * its group at every step can slip through a single one. For each group of the agent it also needs the answer ESRCH, or
+ * a row for each of its processes that says zombie. Every round is synchronous from scan to signal. Between rounds the
+ * fiber sleeps and can be interrupted, which leaves the agent as it then is. Past its limit it scans once more and
+ * answers. It never fails.
  */
 import { Clock, Duration, Effect, Schema } from "effect"
 import { ProcessIdentity } from "../Host.ts"
@@ -31,7 +32,7 @@ export const Dead = Schema.TaggedStruct("Dead", { killed: Schema.Int, signalled:
 const killed = { killed: Schema.optionalKey(Schema.Int) }
 /** These still lived when the limit was reached. */
 export const Survivors = Schema.TaggedStruct("Survivors", { processes: Schema.Array(ProcessIdentity), ...killed })
-/** Whether anything is left could not be told; ask again later. */
+/** Whether anything is left could not be determined; ask again later. */
 export const Unknown = Schema.TaggedStruct("Unknown", { reason: Schema.String, ...killed })
 
 /** The answer of `terminate`, as it is also stored. */
@@ -55,9 +56,9 @@ export interface TerminateOptions extends MembershipOptions {
 }
 
 /**
- * How many clean looks in a row prove the end. A look that has read all births gets a second one, because a pid is counted
- * a moment before its process can be seen. Where births went unread a chain may have slipped through, and where a process
- * was unreadable it may show itself yet; without environments more looks would show no more.
+ * How many clean scans in a row prove the end. A scan that has read all births gets a second one, because a pid is
+ * counted a moment before its process can be seen. Where births went unread a chain may have slipped through, and where
+ * a process was unreadable it may show itself yet. Without environments more scans would show no more.
  */
 const cleanLooks = (system: System, sight: Sight): number =>
   sight.doubtful.length > 0 ? 12 : sight.complete ? 2 : system.environments ? 12 : 3
@@ -68,16 +69,16 @@ const mostBlindLooks = 10
 /** How long the spared live on after KILL went to the others. */
 const spareMillis = 250
 
-/** How long a round waits for what it killed before it looks and kills again. */
+/** How long a round waits for what it killed before it scans and kills again. */
 const roundMillis = 100
 
-/** How long a round waits for the spared alone, which record an exit in a moment, before it looks again. */
+/** How long a round waits for the spared alone, which record an exit in a moment, before it scans again. */
 const sparedMillis = 20
 
 /** The pauses between two polls, which cost one read per process; without a /proc a read costs a child process. */
 const pauses = (system: System) => system.environments ? { first: 1, longest: 20 } : { first: 50, longest: 200 }
 
-/** A look with what it takes to prove a group dead. */
+/** A scan with what it takes to prove a group dead. */
 interface Sight extends Resolved {
   readonly entries: ReadonlyMap<number, Entry>
   readonly complete: boolean
@@ -106,7 +107,7 @@ const hunt = (system: System, options: TerminateOptions) => {
     if ("blind" in seen) return seen
     earlier = seen.entries
     const { entries } = seen
-    // A member stays one by its identity, whatever it does to its environment and whoever becomes its parent.
+    // A member stays one by its identity, whatever it does to its environment and whichever process becomes its parent.
     const resolved = resolve(
       system,
       entries,
@@ -137,7 +138,7 @@ const hunt = (system: System, options: TerminateOptions) => {
     return { ...resolved, entries, complete: seen.complete }
   }
 
-  /** Looks, and sends the signal to every member that is confirmed again right before. */
+  /** Scans, and sends the signal to every member that is confirmed again right before. */
   const strike = (signal: "SIGTERM" | "SIGKILL", reach: "all" | "others"): Sight | { readonly blind: string } => {
     const sight = look()
     if ("blind" in sight) return sight
@@ -168,7 +169,7 @@ const hunt = (system: System, options: TerminateOptions) => {
     return sight
   }
 
-  /** Reads again who of the last look lives. */
+  /** Reads again which processes of the last scan live. */
   const poll = (): "all-gone" | "spared-only" | "others" => {
     for (const key of living) {
       const identity = known.get(key)
@@ -182,12 +183,15 @@ const hunt = (system: System, options: TerminateOptions) => {
       : "others"
   }
 
-  /** Whether nobody lives in any group that was ours, by the kernel's own word or by the rows of what is left in it. */
+  /**
+   * Whether no process lives in any group that was the agent's, by the kernel's own word or by the rows of what is left
+   * in it.
+   */
   const groupsAreDead = (sight: Sight): boolean => {
     const rows = Array.from(sight.entries.values())
     for (const group of groups) {
       if (system.kill(-group, 0) === "gone") groups.delete(group)
-      // Members there are none in this look, so rows mean zombies, or strangers to whom the id was given out anew.
+      // This scan has no members in it, so rows mean zombies, or strangers to whom the id was given out anew.
       else if (!rows.some((row) => row.pgid === group)) return false
     }
     return true
@@ -226,7 +230,7 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
     let pause = first
     const rest = Effect.suspend(() => {
       const sleep = Effect.sleep(pause)
-      // Slowly: what ends at TERM is gone within milliseconds, most of which a pause that doubles would sleep through.
+      // Slowly: what ends at TERM does so within milliseconds, most of which a pause that doubles would sleep through.
       pause = Math.min(pause * 1.25, longest)
       return sleep
     })
@@ -271,7 +275,7 @@ export const terminate = Effect.fn("ProcessTree.terminate")(
       pause = first
       for (let left = prey.poll(), aloneUntil = Infinity; left !== "all-gone"; left = prey.poll()) {
         const now = yield* elapsed
-        // Others may have left heirs, and a launcher may be starting what no look has shown yet: the next look is soon.
+        // Others may have left heirs, and a launcher may be starting what no scan has shown yet: the next scan is soon.
         if (left === "spared-only") aloneUntil = Math.min(aloneUntil, now + sparedMillis)
         if (now >= Math.min(until, aloneUntil)) break
         yield* rest

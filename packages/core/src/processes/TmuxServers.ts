@@ -1,11 +1,11 @@
 /**
- * The tmux servers that were started on a socket, found by their marks in /proc: also one whose socket was removed, which no tmux
- * client reaches any more.
+ * The tmux servers that were started on a socket, found by their marks in /proc: also one whose socket was removed,
+ * which no tmux client reaches any more.
  *
- * A server is taken for one of the socket when it bears the name that tmux gives its servers, was started with `-S` and just this
- * path, and belongs to this user, pid namespace, mount namespace and root directory: the same path in a container is another socket. What
- * can't be read is no server. All calls are synchronous, so that a server is confirmed and signalled in one turn. Linux alone:
- * elsewhere there are none.
+ * A server is taken for one of the socket when it bears the name that tmux gives its servers and was started with `-S`
+ * and just this path. It also belongs to this user, pid namespace, mount namespace and root directory: the same path in
+ * a container is another socket. What can't be read is no server. All calls are synchronous, so that a server is
+ * confirmed and signalled in one turn. Linux alone: elsewhere there are none.
  */
 import * as Fs from "node:fs"
 import * as ProcFs from "./ProcFs.ts"
