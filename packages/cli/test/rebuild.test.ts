@@ -104,7 +104,7 @@ describe("rebuild", () => {
 
       const nowhere = yield* box.json(["rebuild", "--project", "/nowhere"])
       assert.deepStrictEqual([nowhere.code, nowhere.value.error_tag], [2, "InvalidRequest"])
-      assert.include(nowhere.value.error, "there is no directory /nowhere to look for tasks in")
+      assert.include(nowhere.value.error, "there is no directory /nowhere to search for tasks")
       // Its launcher tells where the workspace is, wherever this is asked.
       const { code, value } = yield* box.json(["rebuild", "--project", box.directory, "--project", box.project], {
         cwd: box.directory

@@ -1,9 +1,10 @@
 /**
- * What the registry counts, and what a program measures of itself, as Prometheus text (exposition format 0.0.4). Pure.
+ * What the registry counts, and what a program measures about itself, as Prometheus text (exposition format 0.0.4).
+ * Pure.
  *
- * Counters come from the registry and not from a process, so that deployments by short-lived commands count, and a restart
- * loses none; forgetting agents lowers none. A counter whose labels are known beforehand is told from 0 on, so that the first
- * increase is seen as one.
+ * Counters come from the registry and not from a process: deployments by short-lived commands count, a restart loses
+ * none, and forgetting agents lowers none. A counter whose labels are known beforehand is shown from 0 on, so that its
+ * first increase is visible.
  */
 import * as Findings from "./Findings.ts"
 import type { Histogram, Totals } from "./Registry.ts"
@@ -50,7 +51,7 @@ const histogram = (
     ])
   )
 
-/** The counts under all known names, and under those that are there besides. */
+/** The counts under all known names, and under any further ones. */
 const fromZero = (
   known: ReadonlyArray<string>,
   label: string,
@@ -117,7 +118,7 @@ export const prometheus = (totals: Totals): string => {
     values(
       "slipway_orphans_total",
       "counter",
-      "Agents that a reap found and nobody had settled, by verdict.",
+      "Agents that a reap found not yet settled, by verdict.",
       fromZero(Findings.orphans, "verdict", verdicts.filter(([verdict]) => verdict !== Findings.stray))
     ),
     values("slipway_strays_total", "counter", "Things of this home without a row that a reap found.", [[
@@ -133,7 +134,7 @@ export const successRate = ({ deployments }: Totals): number | null => {
   return all === 0 ? null : (deployments.find(({ outcome }) => outcome === "committed")?.count ?? 0) / all
 }
 
-/** What a standing reaper tells of itself. */
+/** What a standing reaper reports about itself. */
 export interface Watch {
   /** Since the last turn ended; null before the first has. */
   readonly sinceTurnSeconds: number | null

@@ -1,11 +1,11 @@
 /**
- * Where an agent will run: under the home's tmux server, and with what of its caller.
+ * Where an agent will run: under the home's tmux server, and with which attributes of its caller.
  *
- * Agents are children of the tmux server, so whoever deployed first decides their namespaces, limits, nice value, OOM score and
- * CPUs, unless the launcher is told. `place` finds the server (by the record in the home, else by asking tmux), refuses a
- * deployment that would put its agent into other namespaces than the caller's, or that asks for what the kernel does not
- * allow, and answers with what the launcher has to set. It makes nothing but the record, and takes well under a millisecond
- * where that is true. Where /proc does not show processes (macOS), nothing is carried.
+ * Agents are children of the tmux server. So its first deployer decides their namespaces, limits, nice value, OOM score
+ * and CPUs, unless the launcher sets others. `place` finds the server (by the record in the home, else by asking tmux).
+ * It refuses a deployment whose agent would get other namespaces than the caller's, or that asks for what the kernel
+ * does not allow. It answers with what the launcher has to set. It makes nothing but the record, and takes well under a
+ * millisecond where the record is true. Where /proc does not show processes (macOS), nothing is carried over.
  *
  * `confirm` compares again once the session is there: a caller with other attributes may have started the server anew.
  */
@@ -56,8 +56,8 @@ export class AttributeRefused extends Schema.TaggedError<AttributeRefused>()("At
 }) {
   override get message() {
     return `the caller's ${this.attribute} is ${this.wanted}, and the kernel allows a child of this home's tmux server ` +
-      `(process ${this.serverPid}) ${this.allowed}: whoever started that server had less; lower it here, or stop the agents ` +
-      "of this home, end the server, and deploy again"
+      `(process ${this.serverPid}) ${this.allowed}: the process that started that server had less; lower it here, or ` +
+      "stop the agents of this home, end the server, and deploy again"
   }
 }
 
@@ -89,8 +89,8 @@ export interface Placed {
   /** What its launcher has to set. */
   readonly carried: Attributes.Carried
   /**
-   * Fails when the session's server is another one than the agent was placed on, and has other attributes; keeps the record
-   * of the server true.
+   * Fails when the session's server is not the one that the agent was placed on, and has other attributes. Keeps the
+   * record of the server true.
    */
   readonly confirm: (serverPid: number) => Effect.Effect<void, ServerReplaced>
 }
@@ -116,7 +116,9 @@ interface Server {
   readonly attributes: Attributes.Attributes
 }
 
-/** For as long as the home is open. What this process and a server hand on is read once: neither changes it by itself. */
+/**
+ * For as long as the home is open. What this process and a server pass on is read once: neither changes it by itself.
+ */
 export const make: Effect.Effect<Placement, never, Files | Home | Host | Tmux> = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
@@ -158,7 +160,7 @@ export const make: Effect.Effect<Placement, never, Files | Home | Host | Tmux> =
     return (yield* serverAt(pid)) ?? (yield* new ServerNotVisible({ socket: home.socket, serverPid: pid }))
   })
 
-  /** A record that can't be written costs the next deployment a question to tmux, and nothing else. */
+  /** A record that can't be written costs the next deployment a query of tmux, and nothing else. */
   const record = Effect.fnUntraced(function*(server: ProcessIdentity) {
     const content = yield* encodeRecord({ socket: home.socket, server })
     const before = yield* Effect.option(files.readText(path))

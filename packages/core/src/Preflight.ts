@@ -1,8 +1,8 @@
 /**
  * What can be known before anything is made: tmux, the agent's executable, the directories, the free disk.
  *
- * It only looks, in a few milliseconds, and a deployment that fails here has left nothing to release. It proves nothing for
- * later: every step after it still has its own typed error.
+ * It only reads, in a few milliseconds, and a deployment that fails here leaves nothing to release. It proves nothing
+ * for later: every step after it still has its own typed error.
  */
 import { Tmux, type TmuxError } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
@@ -19,7 +19,7 @@ export class WorkingDirectoryMissing extends Schema.TaggedError<WorkingDirectory
   }
 }
 
-/** The caller's working directory is needed, and can't be named: it was removed, say. */
+/** The caller's working directory is needed and can't be named, for example since it was removed. */
 export class WorkingDirectoryUnusable extends Schema.TaggedError<WorkingDirectoryUnusable>()(
   "WorkingDirectoryUnusable",
   {
@@ -74,7 +74,7 @@ export interface PreflightOptions {
   readonly answered: Map<string, number>
 }
 
-/** Looks at everything; answers with the executable's absolute path. */
+/** Checks everything; answers with the executable's absolute path. */
 export const check = Effect.fn("Preflight.check")(function*(
   options: PreflightOptions
 ): Effect.fn.Return<string, PreflightError, Tmux | Files | Home> {

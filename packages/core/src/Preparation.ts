@@ -1,8 +1,9 @@
 /**
- * What a deployment knows before it makes anything: the task, the command line, the launcher's text, and the row that will be
- * admitted, with every reference in it.
+ * What a deployment knows before it makes anything: the task, the command line, the launcher's text, and the row to
+ * admit, with every reference in it.
  *
- * It makes nothing of the deployment itself; a task's workspace, and a project's default task at first use, belong to the task.
+ * It makes nothing of the deployment itself; a task's workspace, and a project's default task at first use, belong to
+ * the task.
  */
 import type { Tmux } from "@slipway/tmux"
 import { Context, DateTime, Effect, Layer, Option } from "effect"
@@ -32,7 +33,7 @@ export interface Caller {
   readonly cwd: string | undefined
   readonly umask: number
   readonly isRoot: boolean
-  /** The soft limit of open files that agents get, where this process was started with a lower one than it has now. */
+  /** The soft limit of open files for agents, where this process was started with a lower one than it has now. */
   readonly openFiles?: number | undefined
 }
 
@@ -54,20 +55,20 @@ export const currentCaller: Effect.Effect<Caller> = Effect.sync(() => ({
 
 export const defaultReadiness: Agent.Agent["readiness"] = { kind: "survive", withinMillis: 2000 }
 
-/** A request with everything that was looked up for it. */
+/** A request with everything that was found for it. */
 export interface Prepared {
   readonly request: DeployRequest
   readonly task: Task
   readonly cwd: string
   readonly workspace: string
-  /** What the agent's directory has for its launcher. */
+  /** What the agent's directory contains for its launcher. */
   readonly launcher: (agent: Agent.Agent) => { readonly launcher: string; readonly environment: string | undefined }
   readonly placed: Placement.Placed
   readonly owner: Agent.Agent["owner"]
 }
 
 export class Preparation extends Context.Service<Preparation, {
-  /** Looks everything up, and at the machine. */
+  /** Reads the task and checks the machine. */
   readonly prepare: (request: DeployRequest, owner: Agent.Agent["owner"]) => Effect.Effect<Prepared, Reason>
   /** The row to admit, with an id of its own and a lease of this process for so many seconds beside the wait for the agent. */
   readonly draft: (prepared: Prepared, leaseSeconds: number) => Effect.Effect<Agent.Agent>

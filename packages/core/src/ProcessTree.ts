@@ -1,18 +1,18 @@
 /**
- * Finds the processes of an agent and ends them, and says `Dead` only with proof.
+ * Finds the processes of an agent and ends them, and answers `Dead` only with proof.
  *
- * A member of an agent bears its id in the environment, descends from a member (the launcher is one), or shares a session
- * or a process group whose leader is a member; `processes/Membership` gives the exact rule. Neither this program nor its
- * ancestors nor an excluded pid is ever a member.
+ * A member of an agent bears its id in the environment, descends from a member (the launcher is one), or is in a
+ * session or process group that a member leads. `processes/Membership` gives the exact rule. Neither this program nor
+ * its ancestors nor an excluded pid is ever a member.
  *
- * Guarantees: a signal goes out in the same synchronous turn in which pid and start time were confirmed; a process that
- * took over a pid is left alone. `terminate` never fails, ends within its limit (plus one look at the table), can be
- * interrupted between its rounds, and answers `Dead` only after clean looks and a proof for each group. EPERM means
- * alive, a zombie is dead, and what cannot be told is `Unknown`.
+ * Guarantees: a signal is sent in the same synchronous turn in which pid and start time were confirmed; a process that
+ * took over a pid is left alone. `terminate` never fails, ends within its limit (plus one scan of the table), and can
+ * be interrupted between its rounds. It answers `Dead` only after clean scans and a proof for each group. EPERM means
+ * alive, a zombie is dead, and what cannot be decided is `Unknown`.
  *
- * Not promised: to find a program that both leaves its session and wipes or hides its environment after its parents are
- * gone, or one of another user that descends from nothing of ours. macOS shows no foreign environment, so there the stored
- * identities and what hangs on them is all that is found, and more answers are `Unknown`.
+ * Not promised: to find a program that leaves its session, and also wipes or hides its environment after its parents
+ * have ended; or one of another user that descends from no process of the agent. macOS shows no foreign environment.
+ * There only the stored identities and what is tied to them are found, and more answers are `Unknown`.
  */
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import type { ProcessIdentity } from "./Host.ts"
@@ -42,13 +42,15 @@ export interface Bearer extends ProcessIdentity {
   readonly home?: string | undefined
 }
 
-/** One look at the process table, which serves any number of agents. */
+/** One scan of the process table, which serves any number of agents. */
 export interface ProcessSnapshot {
-  /** The living members of an agent, and the processes that may be members and do not let themselves be read. */
+  /** The living members of an agent, and the processes that may be members and can't be read. */
   readonly members: (options: MembershipOptions) => Membership
-  /** Whether the look also read all that was born meanwhile; if not, a chain of short-lived processes may be missing. */
+  /**
+   * Whether the scan also read all processes born meanwhile; if not, a chain of short-lived processes may be missing.
+   */
   readonly complete: boolean
-  /** Every living process that bears an agent's id, whoever's it is; a reaper finds strays by it. */
+  /** Every living process that bears an agent's id, of any home; a reaper finds strays by it. */
   readonly bearers: ReadonlyArray<Bearer>
 }
 
@@ -68,8 +70,8 @@ export interface Birth {
 export class ProcessTree extends Context.Service<ProcessTree, {
   /**
    * Says whether the process with this pid is the agent's. A process that was only just forked has its mark after its
-   * exec, which may take a while on a busy machine, and is waited for with patience, unless it is known by its birth; where
-   * no environment can be read, a living process is taken for the agent's.
+   * exec, which may take a while on a busy machine. Unless it is known by its birth, `patience` bounds the wait for
+   * that. Where no environment can be read, a living process is taken for the agent's.
    */
   readonly identify: (
     pid: number,
@@ -77,9 +79,9 @@ export class ProcessTree extends Context.Service<ProcessTree, {
     patience: Duration.Duration,
     birth?: Birth
   ) => Effect.Effect<Bearing>
-  /** Looks at the process table once. */
+  /** Scans the process table once. */
   readonly snapshot: Effect.Effect<ProcessSnapshot, ProcessTableUnreadable>
-  /** Ends all members of an agent and proves it, or says who lives. */
+  /** Ends all members of an agent and proves it, or names the processes that live. */
   readonly terminate: (options: TerminateOptions) => Effect.Effect<TerminateResult>
 }>()("@slipway/core/ProcessTree") {
   /** The service over a given operating system; tests hand in one of their own. */
@@ -129,7 +131,7 @@ const identify = Effect.fnUntraced(function*(
 const snapshot = Effect.fnUntraced(
   function*(system: System): Effect.fn.Return<ProcessSnapshot, ProcessTableUnreadable> {
     let look = scan(system)
-    // An exec shows an empty environment for a moment, and in a storm of births some go unread: that is no answer yet.
+    // An exec shows an empty environment for a moment, and among many births some stay unread: that is no answer yet.
     for (
       let attempt = 0;
       attempt < mostRetries && "entries" in look && (look.execing > 0 || !look.complete);

@@ -1,9 +1,9 @@
 /**
  * Forgetting agents that ended: their output, prompts, task entries and rows.
  *
- * Only rows in a final state are touched, and only after the time that was asked for. The files go first and the row last, so
- * that a prune that is killed half way leaves a row from which the next one goes on. An agent whose files can't
- * be removed keeps its row and is named. Agents' output is kept until then, at whatever size: Slipway never cuts it.
+ * Only rows in a final state are touched, and only after the age that the caller gave. The files are removed first and
+ * the row last: a prune that is killed half way leaves a row from which the next one continues. An agent whose files
+ * can't be removed keeps its row and is named. Agents' output is kept whole until then, at any size.
  */
 import { Context, DateTime, Duration, Effect, Layer } from "effect"
 import * as Path from "node:path"
@@ -19,7 +19,7 @@ import { entryRef } from "./Settle.ts"
 export interface PruneRequest {
   /** Agents that ended longer ago than this; seven days by default. */
   readonly olderThan?: Duration.Input | undefined
-  /** Only say what would go. */
+  /** Only report what would be forgotten. */
   readonly dryRun?: boolean | undefined
 }
 
@@ -55,7 +55,7 @@ export class Prune extends Context.Service<Prune, {
         if (dryRun) return { agentId: agent.id, endedAt, bytes, problems: [] }
         const releases = [yield* release(entry, entryRef(agent)), yield* release(directory, agent.plan)]
         const problems = CleanupReport.problems({ releases })
-        // What was left alone because it does not bear our mark would have no row to be found by.
+        // Without its row, no command would find what was left alone because it does not bear our mark.
         if (problems.length === 0) yield* registry.forget([agent.id])
         return { agentId: agent.id, endedAt, bytes, problems }
       })

@@ -2,9 +2,9 @@
  * Decides whether an agent is up, by one wait on whichever comes first: its exit, its first output, the time.
  *
  * `survive` waits until the time is over, `output` until the agent wrote to standard output, `none` does not wait. An
- * agent that ends with another code than 0, or that is gone without a record of its exit, fails at once; an exit with
- * code 0 is a quick success. The wait is driven by file events, with a sparing poll where they fail; it can be interrupted
- * at any moment, and it makes nothing, so that it has no release.
+ * agent that ends with another code than 0, or without a record of its exit, fails at once. An exit with code 0 is a
+ * quick success. The wait is driven by file events, with a slow poll where they fail. It can be interrupted at any
+ * moment. It makes nothing, so it has no release.
  */
 import { Clock, Duration, Effect, Option, Queue, Schema } from "effect"
 import * as Path from "node:path"
@@ -20,7 +20,7 @@ export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("Ag
   code: Schema.Int,
   signal: Schema.NullOr(Schema.String),
   stderrTail: Schema.String,
-  /** What a known agent gave as its last message; of any other command nothing is repeated from its standard output. */
+  /** A known agent's last message; for any other command, nothing of its standard output is repeated. */
   lastMessage: Schema.NullOr(Schema.String)
 }) {
   override get message() {
@@ -31,16 +31,16 @@ export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("Ag
   }
 }
 
-/** The agent is gone and left no record of how it ended. */
+/** The agent ended and left no record of how. */
 export class AgentVanished extends Schema.TaggedError<AgentVanished>()("AgentVanished", {
   stderrTail: Schema.String
 }) {
   override get message() {
-    return "the agent's launcher was killed before the agent was up; see who kills processes on this machine (memory?)"
+    return "the agent's launcher was killed before the agent was up; find out what kills processes on this machine (memory?)"
   }
 }
 
-/** The agent lives, and wrote nothing in the time it was given. */
+/** The agent lives, and wrote nothing within its time. */
 export class NoFirstOutput extends Schema.TaggedError<NoFirstOutput>()("NoFirstOutput", {
   withinMillis: Schema.Finite,
   stderrTail: Schema.String
@@ -53,7 +53,7 @@ export class NoFirstOutput extends Schema.TaggedError<NoFirstOutput>()("NoFirstO
   }
 }
 
-/** The agent's files can't be read, so that nothing is known of it. */
+/** The agent's files can't be read, so its state is unknown. */
 export class AgentUnreadable extends Schema.TaggedError<AgentUnreadable>()("AgentUnreadable", {
   problem: Schema.String
 }) {
@@ -70,10 +70,10 @@ export const tailBytes = 4096
 
 const lastLine = (text: string): string => text.trimEnd().split("\n").at(-1)?.slice(-500) ?? ""
 
-/** File events are lost on some file systems; a poll this seldom costs next to nothing. */
+/** File events are lost on some file systems; so slow a poll costs almost nothing. */
 const pollMillis = 100
 
-/** Waits until the agent is up; answers with its exit record when it is already through. */
+/** Waits until the agent is up; answers with its exit record when it has already ended. */
 export const wait = Effect.fn("Readiness.wait")(function*(
   directory: string,
   running: Running,
@@ -108,7 +108,7 @@ const watch = Effect.fnUntraced(
 
     while (true) {
       const launcherGone = running.launcher === null || (yield* host.probe(running.launcher)) === "dead"
-      // Read after the launcher was seen gone: a record that was written by then is seen.
+      // Read after the launcher was found dead: a record that was written by then is seen.
       const record = yield* exitRecord
       if (Option.isSome(record)) return Option.some(yield* judgeExit(record.value))
       if (launcherGone) return yield* new AgentVanished({ stderrTail: yield* stderrTail })

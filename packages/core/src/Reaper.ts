@@ -1,13 +1,13 @@
 /**
- * The reaper: finds what the registry, tmux, the process table and the files do not agree on, and makes it go away.
+ * The reaper: finds where the registry, tmux, the process table and the files do not agree, and cleans it up.
  *
- * `plan` looks once at each of them (one listing of sessions, one scan of processes, one query) and changes nothing. Each
- * item has its verdict, the evidence for it and the action. `apply` judges every item again at the moment of acting, by the very
- * functions that a stop and a settle use, so that a plan that has grown old kills nothing that lives. An interrupted or
- * killed reap is simply run again, and two at once do no harm.
+ * `plan` reads each of them once (one listing of sessions, one scan of processes, one query) and changes nothing. Each
+ * item has its verdict, the evidence for it and the action. `apply` judges every item again at the moment of acting, by
+ * the functions that a stop and a settle use. So an old plan kills nothing that lives. A reap that was interrupted or
+ * killed is simply run again, and two at once do no harm.
  *
- * What is unknown is reported and left. What bears another home's id, or none, is never in a plan. A stray (it bears our
- * home's id and has no row: a restored or copied registry) is only touched when it is asked for by its id.
+ * What is unknown is reported and left. What bears another home's id, or none, is never in a plan. A stray bears our
+ * home's id and has no row (a restored or copied registry). It is only touched when a caller names its id.
  */
 import { Tmux } from "@slipway/tmux"
 import type { Session } from "@slipway/tmux"
@@ -35,7 +35,7 @@ export const ItemVerdict = Schema.Literals([
   "dead-deployment",
   /** An agent that has ended, lost its owner, or is past a limit of time, and is not recorded so. */
   "ended-agent",
-  /** An ending that somebody began and nobody finished. */
+  /** An ending that one process began and none finished. */
   "unfinished-ending",
   /** Processes, a session or files of a row that is final. */
   "leftover",
@@ -45,7 +45,7 @@ export const ItemVerdict = Schema.Literals([
   "stray",
   /** A document that was not put in place, since its writer was killed. */
   "draft",
-  /** The session is gone while the agent lives; nothing is done about it. */
+  /** The session no longer exists while the agent lives; nothing is done about it. */
   "session-gone",
   "unknown"
 ])
@@ -71,7 +71,7 @@ export const Item = Schema.Struct({
 })
 export type Item = typeof Item.Type
 
-/** A plan can be written to a file, looked at, and applied later. */
+/** A plan can be written to a file, read, and applied later. */
 export const ReapPlan = Schema.Struct({
   homeId: Schema.String,
   at: Schema.DateTimeUtcFromString,
@@ -96,7 +96,7 @@ export interface ReapOptions {
   readonly strays?: ReadonlyArray<string> | undefined
 }
 
-/** One look at tmux and at the process table; `undefined` where there was no answer. */
+/** One listing of tmux's sessions and one scan of the process table; `undefined` where there was no answer. */
 interface Sightings {
   readonly sessions: (
     socket: string
@@ -105,7 +105,7 @@ interface Sightings {
 }
 
 export class Reaper extends Context.Service<Reaper, {
-  /** Looks, and changes nothing. */
+  /** Makes a plan, and changes nothing. */
   readonly plan: Effect.Effect<ReapPlan, RegistryError>
   /** Acts on a plan; never fails because of one item. */
   readonly apply: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
@@ -125,7 +125,9 @@ const make = Effect.gen(function*() {
   const session = yield* AgentSession
   const entry = yield* TaskEntry
 
-  /** The sessions on a socket that bear this home's id; no server has none, and no answer is no answer. */
+  /**
+   * The sessions on a socket that bear this home's id: empty where there is no server, none where tmux did not answer.
+   */
   const sessionsOn = (socket: Home["Service"]["socket"]) =>
     tmux.server(socket).environments.pipe(
       Effect.map((all) =>
@@ -149,7 +151,7 @@ const make = Effect.gen(function*() {
     }
   })
 
-  /** What `AgentSession.probe` answers, from one look for all agents. */
+  /** What `AgentSession.probe` answers, from one scan for all agents. */
   const presenceOf = (agent: Agent, sightings: Sightings): Presence => {
     const sessions = sightings.sessions(agent.plan.socket)
     const sight: Presence = sessions === undefined
@@ -186,7 +188,7 @@ const make = Effect.gen(function*() {
     }))
   })
 
-  /** What was written beside its place and has stayed there for too long for a writer that lives. */
+  /** What was written beside its place, and has stayed there longer than a living writer needs. */
   const staleDrafts = Effect.fnUntraced(function*(tasks: ReadonlyArray<Task>) {
     const workspaces = tasks.map((task) => Workspace.directoryOf(task.project, task.id))
     const below = workspaces.flatMap((path) => [Path.dirname(path), path, Path.join(path, "agents")])
@@ -207,7 +209,7 @@ const make = Effect.gen(function*() {
     const tasks = yield* registry.tasks
     const directories = yield* listed(home.agents)
     const entries = yield* Effect.forEach(tasks, entriesOf)
-    // After all else: whatever was seen until now has its row by now, if it has one at all.
+    // Read last: whatever was seen before has its row by now, if it has one at all.
     const states = yield* registry.statuses
     const found = new Map<string, Array<string>>()
     const note = (id: string, what: string) => found.set(id, [...found.get(id) ?? [], what])
@@ -326,7 +328,7 @@ const make = Effect.gen(function*() {
     return reaped
   })
 
-  /** Writes the entry until the row has not changed meanwhile: nobody looks at the entry of a final row again. */
+  /** Writes the entry until the row has not changed meanwhile: no command rewrites the entry of a final row. */
   const rewrite = Effect.fnUntraced(function*(agent: Agent) {
     for (let shown: Agent | undefined = agent; shown !== undefined;) {
       const written: Agent = shown
@@ -346,7 +348,7 @@ const make = Effect.gen(function*() {
           ? yield* removeStray(item)
           : skipped(item, null, `reported only; 'slipway reap --stray ${item.subject}' removes it`)
       }
-      if (agent === undefined) return skipped(item, null, "its row is gone by now")
+      if (agent === undefined) return skipped(item, null, "its row was removed meanwhile")
       switch (item.action) {
         case "roll-back":
         case "settle":

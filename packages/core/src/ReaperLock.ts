@@ -1,9 +1,9 @@
 /**
  * One standing reaper per home: a file that names its holder, put in place whole by a link that only one process wins.
  *
- * A holder that is dead by pid, start time and boot loses it, to one alone of all that find it dead; one that can't be judged keeps it.
- * Released when the scope closes. Not promised: to outlast somebody who removes the files by hand, so that what is done under it
- * must do no harm twice at once.
+ * A holder that is dead by pid, start time and boot loses it, to one alone of all processes that find it dead. A holder
+ * that can't be judged keeps it. It is released when the scope closes. Not promised: to hold where a person removes the
+ * files by hand. So what is done under it must do no harm twice at once.
  */
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
@@ -28,7 +28,9 @@ type Holder = typeof Holder.Type
 const decodeHolder = Schema.decodeUnknownOption(Schema.fromJsonString(Holder))
 const encodeHolder = Schema.encodeEffect(Schema.fromJsonString(Holder))
 
-/** How the file `<name>.json` in the home is held as long as a scope; `running` makes the refusal from who holds it. */
+/**
+ * How the file `<name>.json` in the home is held as long as a scope; `running` makes the refusal that names its holder.
+ */
 export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (holder: Holder) => E) {
   const files = yield* Files
   const home = yield* Home
@@ -49,7 +51,7 @@ export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (h
     yield* Effect.ensuring(files.link(draft, path), Effect.ignore(files.removeFile(draft)))
   })
 
-  /** Fails unless whoever holds it is dead; what can't be read is nobody's. */
+  /** Fails unless the holder is dead; a file that can't be read has no holder. */
   const checkDead = Effect.fnUntraced(function*(path: string) {
     const found = yield* holderOf(path)
     if (Option.isNone(found)) return
@@ -70,15 +72,15 @@ export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (h
     Effect.catchIf(take(path), isTaken, () => Effect.andThen(checkDead(path), takeOver(path)))
 
   /**
-   * Takes the place of a dead holder. Removing its file by name might remove that of somebody who was quicker: so whoever takes over
-   * holds a lock for that, and looks again under it. That one may have a dead holder as well.
+   * Takes the place of a dead holder. Removing its file by name might remove the file of a quicker process. So a
+   * process that takes over holds a lock for that, and checks again under it. That lock may have a dead holder as well.
    */
   const takeOver = (path: string): Effect.Effect<void, E | FileError> => {
     const right = `${path}.takeover`
     const replace = Effect.gen(function*() {
       yield* checkDead(path)
       yield* files.removeFile(path)
-      // Who came to find no file may have been quicker still.
+      // A process that found no file may have been quicker still.
       yield* Effect.catchIf(take(path), isTaken, (error) => Effect.andThen(checkDead(path), Effect.fail(error)))
     })
     return Effect.acquireUseRelease(acquire(right), () => replace, () => release(right))

@@ -1,15 +1,17 @@
 /**
- * The rebuild of a registry that is refused, on an explicit request only: the old one is set aside, and a new one is made from the rows
- * that can still be read, the task entries, and the agents' directories.
+ * The rebuild of a registry that is refused, on an explicit request only. The old registry is set aside. A new one is
+ * made from the rows that can still be read, the task entries, and the agents' directories.
  *
- * It refuses where the registry is healthy, written by a newer Slipway, or open in a process that lives (which would go on writing to
- * the file that was set aside), and where the home is a copy of one that still stands. Nothing is ever deleted: the old file keeps its
- * bytes under another name. What could not be restored is told, and left where it is.
+ * It refuses where the registry is healthy, written by a newer Slipway, or open in a living process, which would go on
+ * writing to the file that was set aside. It also refuses where the home is a copy of one that still stands. Nothing is
+ * ever deleted: the old file keeps its bytes under another name. What could not be restored is reported, and left where
+ * it is.
  *
- * A failure or an interruption leaves the old registry in place. Whoever is killed leaves that, or a home that refuses all commands but this
- * one, which then completes it. Rows are restored as their sources say, and what runs is not judged here: an agent whose entry says `running`
- * is `running`, and the next look settles it; a directory without an entry is a deployment that never committed, which the next look rolls
- * back. Totals and histories begin anew.
+ * A failure or an interruption leaves the old registry in place. A rebuild that is killed leaves that, or a home that
+ * refuses all commands but this one, which then completes it. Rows are restored as their sources say, and what runs is
+ * not judged here. An agent whose entry says `running` is `running`, and the next command that reads it settles it. A
+ * directory without an entry is a deployment that never committed, and the next command that reads it rolls it back.
+ * Totals and histories begin anew.
  */
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
@@ -33,19 +35,19 @@ import type { Task } from "./Task.ts"
 /** There is nothing to rebuild. */
 export class RegistryHealthy extends Schema.TaggedError<RegistryHealthy>()("RegistryHealthy", { path: Schema.String }) {
   override get message() {
-    return `the registry ${this.path} is healthy and was left as it is; 'slipway doctor' and 'slipway reap' look after what it does not agree with`
+    return `the registry ${this.path} is healthy and was left as it is; 'slipway doctor' shows what does not agree with it, and 'slipway reap' cleans it up`
   }
 }
 
 /** Processes have the registry open, and would go on writing to the file that is set aside. */
 export class RegistryInUse extends Schema.TaggedError<RegistryInUse>()("RegistryInUse", {
   path: Schema.String,
-  /** None where the system does not tell who has a file open. */
+  /** None where the system does not show which processes have a file open. */
   pids: Schema.Array(Schema.Int)
 }) {
   override get message() {
     return this.pids.length === 0
-      ? `nobody can tell who has the registry ${this.path} open; install lsof, and run 'slipway rebuild' again`
+      ? `this system does not show which processes have the registry ${this.path} open; install lsof, and run 'slipway rebuild' again`
       : `the registry ${this.path} is open in process ${
         this.pids.join(", ")
       }; end it, or wait for it, and run 'slipway rebuild' again`
@@ -55,7 +57,7 @@ export class RegistryInUse extends Schema.TaggedError<RegistryInUse>()("Registry
 /** Another rebuild of this home is under way. */
 export class RebuildRunning extends Schema.TaggedError<RebuildRunning>()("RebuildRunning", { pid: Schema.Int }) {
   override get message() {
-    return `process ${this.pid} rebuilds the registry of this home already, or changes its limits; try again when it is done`
+    return `process ${this.pid} already rebuilds the registry of this home, or changes its limits; try again when it is done`
   }
 }
 
@@ -81,9 +83,9 @@ export type RebuildError =
   | WorkingDirectoryUnusable
 
 export interface RebuildRequest {
-  /** Projects whose workspaces are looked at, beside those that are found; by default the working directory. */
+  /** Projects whose workspaces are read, beside those that are found; by default the working directory. */
   readonly projects?: ReadonlyArray<string> | undefined
-  /** Only tell what would be done. */
+  /** Only report what would be done. */
   readonly dryRun?: boolean | undefined
 }
 
@@ -120,7 +122,7 @@ interface Damage {
 
 const nothing: Salvaged = { tasks: [], agents: [] }
 
-/** What goes away by itself, or by mending the machine, says nothing about the file. */
+/** What passes by itself, or by mending the machine, says nothing about the file. */
 const ofTheMachine = /disk|full|locked|busy|readonly|unable to open/i
 
 const readAll = (path: string) =>
@@ -160,8 +162,8 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
   /** What is wrong with the registry; fails with `RegistryHealthy` when nothing is. */
   const diagnose = Effect.fnUntraced(function*(): Effect.fn.Return<Damage, RebuildError, Scope.Scope> {
     const info = yield* files.inspect(home.registry)
-    if (info === undefined) return { reason: "the file is gone", salvaged: nothing, isRecorded: false }
-    // It could not be given its other name, and is nothing that SQLite made.
+    if (info === undefined) return { reason: "the file is missing", salvaged: nothing, isRecorded: false }
+    // A directory can't be given a second name, and SQLite did not make it.
     if (info.kind === "directory") {
       return yield* new HomeUnusable({ path: home.directory, reason: "its registry.db is a directory; move it away" })
     }
@@ -227,13 +229,13 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
             files.realPath(path),
             () =>
               new InvalidRequest({
-                problem: `there is no directory ${path} to look for tasks in; name the project of one with --project`
+                problem: `there is no directory ${path} to search for tasks; name the project of one with --project`
               })
           ))
     )
   })
 
-  /** A rebuild that was cut short after its draft was complete. */
+  /** A rebuild that was interrupted after its draft was complete. */
   const resume = Effect.gen(function*() {
     const cut = yield* Swap.pending
     if (cut === undefined) return undefined
@@ -241,7 +243,7 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
     return found._tag === "Some" && found.value.complaints.length === 0 ? { ...cut, ...found.value } : undefined
   }).pipe(Effect.provideContext(below))
 
-  /** Puts the draft in place; who opened the old registry just then is told. */
+  /** Puts the draft in place; reports the processes that opened the old registry meanwhile. */
   const place = Effect.fnUntraced(function*(made: { readonly draft: string; readonly setAside: string }) {
     yield* refuseOpen
     const old = yield* files.inspect(home.registry)
@@ -268,7 +270,7 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
     const { problems, setAside } = dryRun ? { problems: [], setAside: yield* wouldBe(cut.setAside) } : yield* place(cut)
     const rebuilt: Rebuilt = {
       dryRun,
-      damage: "a rebuild of it was cut short",
+      damage: "a rebuild of it was interrupted",
       setAside,
       tasks: cut.tasks,
       agents: cut.agents.map((agent) => ({ agent, source: "row" })),

@@ -77,7 +77,7 @@ export const AgentEvent = Schema.Struct({
 })
 export type AgentEvent = typeof AgentEvent.Type
 
-/** Where an event stands among all events of a home; what is stored later stands higher. */
+/** The position of an event among all events of a home; a later one is higher. */
 export const EventCursor = Schema.Int.pipe(Schema.brand("EventCursor"))
 export type EventCursor = typeof EventCursor.Type
 
@@ -146,8 +146,8 @@ export interface Histogram {
 }
 
 /**
- * What the registry counts. Only the agents, and those of them that are leaked, are as many as there are on record now; all else
- * is since the registry was made, and never falls.
+ * What the registry counts. The counts of agents, and of leaked ones, are of the rows on record now. All others count
+ * since the registry was made, and never fall.
  */
 export interface Totals {
   readonly agents: ReadonlyArray<AgentTotal>
@@ -174,16 +174,16 @@ export interface Found {
   readonly verdict: string
 }
 
-/** Whether somebody still has to do something about any agent, and since when nothing has happened. */
+/** Whether any agent is still active, and when the last event was stored. */
 export interface Activity {
   readonly isActive: boolean
-  /** When the last event that is on record was stored; null where none is. */
+  /** When the last recorded event was stored; null where there is none. */
   readonly lastEventAt: DateTime.Utc | null
 }
 
 export interface AgentFilter {
   readonly taskId?: TaskId | undefined
-  /** Only rows that somebody still has to do something about. */
+  /** Only rows that are not final. */
   readonly activeOnly?: boolean | undefined
 }
 
@@ -201,16 +201,16 @@ export class Registry extends Context.Service<Registry, {
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
   readonly taskCounts: (id: TaskId) => Effect.Effect<TaskCounts, RegistryError>
   /**
-   * Decides and, when the decision is to admit, inserts the candidate with its depth, in one transaction. The home's limit is read in
-   * it too, so that a change of it counts for the next admission.
+   * Decides and, when the decision is to admit, inserts the candidate with its depth, in one transaction. It reads the
+   * home's limit too, so a change counts from the next admission on.
    */
   readonly admit: <E = never>(
     candidate: Agent,
     options: { readonly allowDuplicate: boolean; readonly homeLimit: Effect.Effect<HomeLimit, E> }
   ) => Effect.Effect<Decision, AdmissionRefused | RegistryError | E>
   /**
-   * Runs an effect while nobody else writes: nothing is admitted, and no agent changes its state. All who want to wait for it, so
-   * that it has to be short.
+   * Runs an effect while no other process writes: nothing is admitted, and no agent changes its state. All other
+   * writers wait for it, so it has to be short.
    */
   readonly exclusively: <A, E>(effect: Effect.Effect<A, E>) => Effect.Effect<A, E | RegistryError>
   readonly agent: (id: AgentId) => Effect.Effect<Option.Option<Agent>, RegistryError>
@@ -232,7 +232,7 @@ export class Registry extends Context.Service<Registry, {
   readonly statuses: Effect.Effect<ReadonlyMap<string, State["_tag"]>, RegistryError>
   /** Totals since the registry was made, for metrics. */
   readonly totals: Effect.Effect<Totals, RegistryError>
-  /** Asks the database to check itself; answers with what it complains of. */
+  /** Asks the database to check itself; answers with its complaints. */
   readonly integrity: Effect.Effect<ReadonlyArray<string>, RegistryError>
   /** Forgets ended agents with their events; active ones stay. Answers how many it forgot. */
   readonly forget: (ids: ReadonlyArray<AgentId>) => Effect.Effect<number, RegistryError>
@@ -240,7 +240,7 @@ export class Registry extends Context.Service<Registry, {
   /** At most so many of the events behind a cursor, in the order of their commits. */
   readonly eventsAfter: (cursor: number, limit: number) => Effect.Effect<ReadonlyArray<HomeEvent>, RegistryError>
   readonly activity: Effect.Effect<Activity, RegistryError>
-  /** Where the last event stands; 0 where there is none. */
+  /** The cursor of the last event; 0 where there is none. */
   readonly lastEvent: Effect.Effect<number, RegistryError>
   /** Counts what a reap found, each once however often it is found; answers how many were new. */
   readonly found: (findings: ReadonlyArray<Found>, at: DateTime.Utc) => Effect.Effect<number, RegistryError>

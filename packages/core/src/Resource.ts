@@ -1,14 +1,14 @@
 /**
  * A durable acquireRelease: a thing that a deployment makes, known by a reference that is decided before it is made.
  *
- * `hold` first acquires the claim to the reference (which cannot fail, so that from then on the release is certain to
- * run) and only then makes the thing, interruptibly and with a typed error. A make that fails or is interrupted half way is
- * therefore released too, which plain `Effect.acquireRelease` does not do. When the scope closes with success nothing is
+ * `hold` first acquires the claim to the reference. That cannot fail, so from then on the release is certain to run.
+ * Only then does it make the thing, interruptibly and with a typed error. So a make that fails or is interrupted half
+ * way is released too, which plain `Effect.acquireRelease` does not do. When the scope closes with success nothing is
  * released: returning is the commit.
  *
- * The release is written once per resource and takes the reference alone, so that the finalizer of a failed deployment, a
- * stop, and the reaper after a crash all call the same function. It never fails, may be run any number of times by
- * anyone, answers with an outcome, and is bounded in time here.
+ * The release is written once per resource and takes the reference alone. So the finalizer of a failed deployment, a
+ * stop, and the reaper after a crash all call the same function. It never fails, may be run any number of times by any
+ * process, answers with an outcome, and is bounded in time here.
  */
 import { Cause, Duration, Effect, Exit, Fiber, Option, Schema, type Scope } from "effect"
 import { ProcessIdentity } from "./Host.ts"
@@ -17,14 +17,14 @@ import { ProcessIdentity } from "./Host.ts"
 export const ResourceKind = Schema.Literals(["global_registry", "prompt_file", "tmux_session", "task_registry"])
 export type ResourceKind = typeof ResourceKind.Type
 
-/** How many processes had to be sent KILL; absent where there were none. */
+/** How many processes needed KILL; absent where there were none. */
 const killed = { killed: Schema.optionalKey(Schema.Int) }
 
 /** What a release did. Only `Released` and `AlreadyGone` mean that nothing is left. */
 export const ReleaseOutcome = Schema.TaggedUnion({
   Released: killed,
   AlreadyGone: {},
-  /** Something stands at the reference that does not bear our id; it was not touched. */
+  /** Something at the reference does not bear our id; it was not touched. */
   Kept: { reason: Schema.String, ...killed },
   /** Processes that outlived KILL. */
   Survivors: { processes: Schema.Array(ProcessIdentity), ...killed },
@@ -37,10 +37,10 @@ export const AlreadyGone: ReleaseOutcome = { _tag: "AlreadyGone" }
 export const kept = (reason: string): ReleaseOutcome => ({ _tag: "Kept", reason })
 export const failed = (reason: string): ReleaseOutcome => ({ _tag: "Failed", reason })
 
-/** How many processes a release had to send KILL: more than none means that the agent did not end when it was asked to. */
+/** How many processes a release had to send KILL: more than 0 means that the agent did not end after TERM. */
 export const killedBy = (outcome: ReleaseOutcome): number => "killed" in outcome ? outcome.killed ?? 0 : 0
 
-/** The outcome of a release that sent so many processes a KILL as well; whoever killed did find something. */
+/** The outcome of a release that also sent KILL to so many processes; a release that killed did find something. */
 export const withKilled = (outcome: ReleaseOutcome, count: number): ReleaseOutcome =>
   count === 0
     ? outcome
@@ -71,7 +71,7 @@ export type ReleaseRecord = typeof ReleaseRecord.Type
 
 export interface Resource<in Ref, in Args, out Made, out E> {
   readonly kind: ResourceKind
-  /** How long one release may take, retries and all. */
+  /** How long one release may take, retries included. */
   readonly limit: (ref: Ref) => Duration.Duration
   readonly describe: (ref: Ref) => string
   readonly make: (ref: Ref, args: Args) => Effect.Effect<Made, E>
@@ -85,10 +85,10 @@ export type Releasable<in Ref> = Pick<Resource<Ref, never, unknown, unknown>, "k
 const retryDelay = Duration.millis(100)
 
 /**
- * Runs a release as every caller must: caught on its own, limited in time, tried once more after a failure that may pass,
- * logged: at DEBUG when all went well, at INFO when it needed a KILL or left alone what is not ours, at ERROR when something is
- * left. Never fails; takes at most `resource.limit`, because a release that does not answer an interrupt goes on in the
- * background and is reported as failed.
+ * Runs a release as every caller must: caught on its own, limited in time, and tried once more after a failure that may
+ * pass. It is logged at DEBUG when all went well, at INFO when it needed a KILL or left alone what is not ours, and at
+ * ERROR when something is left. Never fails, and takes at most `resource.limit`: a release that does not answer an
+ * interrupt goes on in the background and is reported as failed.
  */
 export const release = Effect.fnUntraced(function*<Ref>(
   resource: Releasable<Ref>,
@@ -141,8 +141,8 @@ const logFields = (record: ReleaseRecord) => ({
 
 /**
  * The effect's answer, or `late` when it has not come in time: the effect then goes on in the background, interrupted.
- * `Effect.timeout` would wait until the interrupted effect has ended, so that one that hangs uninterruptibly, or that takes a
- * second to end its child process, would stop everything after it.
+ * `Effect.timeout` would wait until the interrupted effect has ended. One that hangs uninterruptibly, or takes a second
+ * to end its child process, would delay everything after it.
  */
 export const bounded = Effect.fnUntraced(function*<A, B>(
   effect: Effect.Effect<A>,
@@ -161,8 +161,8 @@ export const describeCause = (cause: Cause.Cause<unknown>): string =>
   Cause.prettyErrors(cause).map((error) => `${error.name}: ${error.message}`).join("; ") || "interrupted"
 
 /**
- * Claims the reference in the current scope, then makes the thing. `onRelease` is told of every release that the scope
- * runs; it runs uninterruptibly and must not fail.
+ * Claims the reference in the current scope, then makes the thing. `onRelease` gets every release that the scope runs;
+ * it runs uninterruptibly and must not fail.
  */
 export const hold = Effect.fnUntraced(function*<Ref, Args, Made, E>(
   resource: Resource<Ref, Args, Made, E>,

@@ -1,11 +1,11 @@
 /**
- * Settling: bringing an agent's row to what is true now, by whoever looks first.
+ * Settling: bringing an agent's row to what is true now, by the next command that reads it.
  *
- * `judge` only looks. What it can't tell stays as it is. An end that it finds, and every stop, is first claimed in the
- * registry (`ending`, the durable intent) and only then carried out by the resources' own releases; what could not be released
- * stays in the row and is tried again by the next settle. Two at once do no harm: the claim is decided once, and
- * releases may be run any number of times. An ending that a living process carries out is left to it by whoever only
- * looks: a stop may have given the agent time to save its work.
+ * `judge` changes nothing. What it can't decide stays as it is. An end that it finds, and every stop, is first claimed
+ * in the registry (`ending`, the durable intent). Only then do the resources' own releases carry it out. What could not
+ * be released stays in the row, and the next settle tries it again. Two settles at once do no harm: the claim is
+ * decided once, and releases may be run any number of times. An ending that a living process carries out is left to
+ * that process: a stop may have given the agent time to save its work.
  *
  * A stop takes an agent's active descendants with it, children first. An agent that ended by itself does not: its
  * children have rows of their own and go on.
@@ -39,7 +39,7 @@ import { AgentDirectory } from "./resources/AgentDirectory.ts"
 import { AgentSession, type AgentSessionRef, defaultGrace } from "./resources/AgentSession.ts"
 import { TaskEntry, type TaskEntryRef } from "./resources/TaskEntry.ts"
 
-/** What a look at an agent says. */
+/** What `judge` finds of an agent. */
 export type Verdict =
   /** The row is true. */
   | { readonly _tag: "Stands" }
@@ -52,9 +52,9 @@ export type Verdict =
     /** When it ended, where that is recorded. */
     readonly endedAt?: DateTime.Utc | undefined
   }
-  /** An ending that somebody has begun and nobody has finished. */
+  /** An ending that one process began and none has finished. */
   | { readonly _tag: "Unfinished" }
-  /** Nothing can be told; nothing is done. */
+  /** The state can't be decided; nothing is done. */
   | { readonly _tag: "Unknown"; readonly evidence: string }
 
 const stands: Verdict = { _tag: "Stands" }
@@ -71,7 +71,7 @@ export const sessionRef = (agent: Agent, grace?: Duration.Duration): AgentSessio
 
 export const entryRef = (agent: Agent): TaskEntryRef => ({ ...agent.plan, agentId: agent.id })
 
-/** What the releases of an ending may take beside the grace, all in all, and how many generations of agents it may wait for. */
+/** The time for all releases of an ending beside the grace, and how many generations of agents it may wait for. */
 const releasesLimit = Duration.seconds(60)
 const generations = 5
 
@@ -83,17 +83,17 @@ export interface StopOptions {
 }
 
 export class Settle extends Context.Service<Settle, {
-  /** Looks, and changes nothing; `presence` answers whether the agent's session or processes are there. */
+  /** Judges the row, and changes nothing; `presence` answers whether the agent's session or processes are there. */
   readonly judge: (agent: Agent, presence?: Effect.Effect<Presence>) => Effect.Effect<Verdict>
   /** Brings one row to what is true now; answers with the row as it is then. */
   readonly settle: (agent: Agent) => Effect.Effect<Agent, RegistryError>
-  /** Says that the deployer of this token, in this process, has given up: its lease counts no more. */
+  /** Records that the deployer of this token, in this process, has given up: its lease no longer counts. */
   readonly abandon: (token: string) => Effect.Effect<void>
-  /** Settles rows, eight at once; the answer has their order. */
+  /** Settles rows, eight at once; the answer keeps their order. */
   readonly settleAll: (agents: ReadonlyArray<Agent>) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
   /**
-   * Ends an agent and its active descendants, children first; answers with their rows when everything was tried. A row
-   * that is not final then is leaked, or still held by its deployer.
+   * Ends an agent and its active descendants, children first. It answers with their rows when everything was tried. A
+   * row that is not final then is leaked, or its deployer still holds it.
    */
   readonly stop: (
     id: AgentId,
@@ -132,7 +132,7 @@ export class Settle extends Context.Service<Settle, {
         const info = yield* Effect.orElseSucceed(files.inspect(path), () => undefined)
         const now = yield* Clock.currentTimeMillis
         const begun = (agent.startedAt ?? agent.createdAt).epochMilliseconds
-        // Where the file system takes no note of a rename, the file is as old as the agent.
+        // Where the file system does not record a rename, the file is as old as the agent.
         if (info === undefined || (info.changedMillis <= begun && info.changedMillis === info.modifiedMillis)) {
           return undefined
         }
@@ -188,7 +188,7 @@ export class Settle extends Context.Service<Settle, {
           case "unknown":
             return unknown(standing.evidence)
           default: {
-            const error = { tag: "DeployerGone", message: `the deployer is gone: ${standing.evidence}` }
+            const error = { tag: "DeployerGone", message: `the deployer did not finish: ${standing.evidence}` }
             const as: Final = { _tag: "rolled-back", step: "deployment", error }
             const found: Verdict = { _tag: "Ended", as, expected: "deploying", evidence: standing.evidence }
             return found
@@ -200,7 +200,7 @@ export class Settle extends Context.Service<Settle, {
         if (agent.owner === null) return stands
         const standing = yield* Effect.provideService(Lease.judgeHolder(agent.owner), Host, host)
         return standing._tag === "dead"
-          ? stopped("owner-gone", `its owner is gone: ${standing.evidence}`)
+          ? stopped("owner-gone", `its owner has ended: ${standing.evidence}`)
           : stands
       })
 
@@ -219,7 +219,7 @@ export class Settle extends Context.Service<Settle, {
         }
         if (firstOutputMillis === null && stallMillis === null) return stands
         const stdout = yield* size(agent, stdoutFile)
-        // A log that was cut is empty too, and was changed after the launcher was written.
+        // A truncated log is empty too, but it was changed after the launcher was written.
         const silent = stdout.bytes === 0 && stdout.modifiedMillis <= (yield* size(agent, launcherFile)).modifiedMillis
         if (firstOutputMillis !== null && silent && ranMillis > firstOutputMillis) {
           return stopped("first-output", `it wrote nothing to standard output within ${readable(firstOutputMillis)}`)
@@ -231,7 +231,7 @@ export class Settle extends Context.Service<Settle, {
           : stands
       })
 
-      /** A living agent stands unless its owner is gone or a limit of time is over. */
+      /** A living agent stands unless its owner has ended or a limit of time is over. */
       const judgeAlive = Effect.fnUntraced(function*(agent: Agent, running: Running) {
         const byOwner = yield* judgeOwner(agent)
         return byOwner._tag === "Stands" ? yield* judgeLimits(agent, running) : byOwner
@@ -248,12 +248,12 @@ export class Settle extends Context.Service<Settle, {
         if (running.launcher !== null) {
           const liveness = yield* host.probe(running.launcher)
           if (liveness === "alive") return yield* judgeAlive(agent, running)
-          if (liveness === "unknown") return unknown("its launcher can't be looked at")
+          if (liveness === "unknown") return unknown("its launcher can't be inspected")
         }
         const present = yield* presence ?? session.probe(sessionRef(agent))
         if (present._tag === "Unknown") return unknown(present.reason)
         if (present._tag === "Present") return yield* judgeAlive(agent, running)
-        // Read after everything was seen gone: a record that was written by then is seen.
+        // Read after everything was found absent: a record that was written by then is seen.
         const late = yield* exitRecord(agent)
         return Option.isSome(late)
           ? yield* exited(agent, late.value)
@@ -297,7 +297,7 @@ export class Settle extends Context.Service<Settle, {
         return standing._tag === "dead" ? "gone" : standing._tag === "expired" ? "expired" : "at-work"
       })
 
-      // Files go last: while a process may live, the directory says what it is.
+      // Files are removed last: while a process may live, the directory says what it is.
       const releaseFiles = Effect.fnUntraced(function*(agent: Agent, before: CleanupReport.CleanupReport) {
         const report = CleanupReport.add(before, yield* release(entry, entryRef(agent)))
         return CleanupReport.leftovers(report).length > 0
@@ -323,7 +323,7 @@ export class Settle extends Context.Service<Settle, {
         const left = CleanupReport.leftovers(report)
         const at = yield* DateTime.now
         const facts = { left, deployer, at, tail: agent.tail ?? kept, summary: agent.summary ?? told } as const
-        // Before the row: should this be killed in between, the row is settled again and the entry written again.
+        // Before the row: if this process is killed in between, the next settle of the row writes the entry again.
         const wanted = Result.getOrElse(finishEnding(agent, facts), () => agent)
         if (!rolledBack) yield* project(wanted)
         const detail = left.length > 0
@@ -338,7 +338,7 @@ export class Settle extends Context.Service<Settle, {
         }).pipe(
           Effect.catchTag(["AgentNotFound", "TransitionRefused"], () => Effect.succeed(agent))
         )
-        // Somebody else may have been done first: then their row is the truth, and nobody looks at a final row again.
+        // Another process may have finished first. Then its row is the truth, and no command settles a final row again.
         const isOurs = settled === agent || (status(settled) === status(wanted) &&
           settled.endedAt?.epochMilliseconds === wanted.endedAt?.epochMilliseconds)
         if (!rolledBack && !isOurs) yield* project(settled)
@@ -348,8 +348,8 @@ export class Settle extends Context.Service<Settle, {
       const underway = new Map<AgentId, Deferred.Deferred<Option.Option<Agent>, RegistryError>>()
 
       /**
-       * Once at a time for one agent: many who see an end at the same moment share the releases of the first. They would
-       * hold each other up, on a busy machine until none of them is done in time, and then again.
+       * Once at a time for one agent: all fibers that see an end at the same moment share the releases of the first.
+       * Otherwise they would delay each other; on a busy machine none would be done in time, again and again.
        */
       const finish = (agent: Agent, grace?: Duration.Duration): Effect.Effect<Agent, RegistryError> =>
         Effect.uninterruptibleMask((restore) => {
@@ -358,7 +358,7 @@ export class Settle extends Context.Service<Settle, {
             return Effect.flatMap(restore(Deferred.await(other)), (answer) =>
               Option.isSome(answer)
                 ? Effect.succeed(answer.value)
-                // Whoever was at it was interrupted.
+                // The fiber that carried it out was interrupted.
                 : Effect.flatMap(reread(agent), (now) => restore(finish(now, grace))))
           }
           const own = Deferred.makeUnsafe<Option.Option<Agent>, RegistryError>()
@@ -389,7 +389,7 @@ export class Settle extends Context.Service<Settle, {
           at,
           detail: found.evidence
         }).pipe(
-          // Somebody else was first: their row is the answer.
+          // Another process was first: its row is the answer.
           Effect.catchTag("TransitionRefused", () => reread(agent)),
           Effect.catchTag("AgentNotFound", () => Effect.succeed(agent))
         )
@@ -415,7 +415,7 @@ export class Settle extends Context.Service<Settle, {
       const stop = Effect.fn("Settle.stop")(function*(id: AgentId, options: StopOptions) {
         const found = yield* registry.agent(id)
         if (Option.isNone(found)) return yield* new AgentNotFound({ agentId: id })
-        // What has ended by itself already is told so, and not as stopped.
+        // What has already ended by itself is recorded so, and not as stopped.
         yield* settle(found.value)
         const at = yield* DateTime.now
         const grace = options.grace ?? defaultGrace
@@ -434,7 +434,7 @@ export class Settle extends Context.Service<Settle, {
         return yield* Effect.forEach(ended, awaitDeployer, { concurrency: "unbounded" })
       })
 
-      // A deployer finds out within moments that its row was taken over, and rolls back.
+      // A deployer soon finds that its row was taken over, and rolls back.
       const awaitDeployer = Effect.fnUntraced(function*(agent: Agent) {
         let now = agent
         for (let look = 0; look < 100 && isHeldByDeployer(now); look++) {
@@ -461,7 +461,7 @@ const isHeldByDeployer = (agent: Agent): boolean =>
 
 const readable = (millis: number): string => Duration.format(Duration.millis(millis))
 
-// What never committed is rolled back, whoever asks for its end: its files go too.
+// What never committed is rolled back, whatever asks for its end: its files are removed too.
 const endOf = (agent: Agent, root: AgentId, options: StopOptions): Final => {
   const isRoot = agent.id === root
   const reason = isRoot ? options.reason : `its ancestor ${root} was stopped: ${options.reason}`

@@ -1,9 +1,10 @@
 /**
- * Slipway as one service with one layer: what an orchestrator provides, and is done.
+ * Slipway as one service with one layer, which is all that an orchestrator provides.
  *
- * `Slipway.layer()` opens the home (and makes it at first use), its registry and its tmux socket. Agents outlive the layer, unless they
- * were deployed with `deployScoped`. The layer holds the registry's connection and, in control mode, a tmux client, which keeps the
- * program running until the layer's scope is closed: `Effect.provide` does so by itself, a `ManagedRuntime` has to be disposed.
+ * `Slipway.layer()` opens the home (and makes it at first use), its registry and its tmux socket. Agents outlive the
+ * layer, unless they were deployed with `deployScoped`. The layer holds the registry's connection and, in control mode,
+ * a tmux client. That client keeps the program running until the layer's scope is closed: `Effect.provide` does so by
+ * itself, a `ManagedRuntime` has to be disposed.
  */
 import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
 import { TmuxControl, TmuxProcess } from "@slipway/tmux"
@@ -69,7 +70,7 @@ export type CreateTaskError = InvalidRequest | RegistryError | Workspace.Workspa
 
 export class Slipway extends Context.Service<Slipway, {
   readonly home: Home["Service"]
-  /** Changes what the home allows, for everybody who deploys in it; answers with all its limits. */
+  /** Changes what the home allows, for every caller that deploys in it; answers with all its limits. */
   readonly setLimits: (limits: Partial<HomeLimits>) => Effect.Effect<HomeLimits, InvalidLimit | Limits.SetLimitsError>
   readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
@@ -95,13 +96,13 @@ export class Slipway extends Context.Service<Slipway, {
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
   /**
-   * Every transition of every agent of this home, whichever process makes it: in the order of the commits, each once, and with a
-   * cursor to go on from later. Goes on until it is interrupted.
+   * Every transition of every agent of this home, by any process: in the order of the commits, each once, and with a
+   * cursor to continue from later. Runs until it is interrupted.
    */
   readonly follow: (options?: FollowOptions) => Stream.Stream<HomeEvent, RegistryError>
-  /** Looks for what the registry, tmux, the processes and the files do not agree on; changes nothing. */
+  /** Finds where the registry, tmux, the processes and the files do not agree; changes nothing. */
   readonly reapPlan: Effect.Effect<ReapPlan, RegistryError>
-  /** Acts on a plan, judging each item again; what is unknown stays. */
+  /** Acts on a plan and judges each item again; what is unknown stays. */
   readonly reap: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
   /** Runs an effect as the one standing reaper of this home. */
   readonly whileReaping: <A, E, R>(
@@ -126,11 +127,11 @@ export interface SlipwayOptions extends Partial<HomeOptions> {
   /** The tmux executable; by default `tmux` on the caller's PATH. */
   readonly tmux?: string | undefined
   /**
-   * How tmux is asked: by one long-lived client in control mode (the default, for a process that deploys more than once), where
-   * that endangers no session, or by a process per call (for one that does little and ends).
+   * How tmux is asked. `control`, the default, is for a process that deploys more than once: one long-lived client in
+   * control mode, where that endangers no session. `process` is for one that does little and ends: a process per call.
    */
   readonly transport?: "control" | "process" | undefined
-  /** How long one step of a deployment may take, the wait for the agent apart; 20 seconds by default. */
+  /** How long one step of a deployment may take, without the wait for the agent; 20 seconds by default. */
   readonly stepLimit?: Duration.Input | undefined
 }
 
@@ -174,7 +175,7 @@ const make = Effect.gen(function*() {
 
   const reap = Effect.fn("Slipway.reap")(function*(plan: ReapPlan, options?: ReapOptions) {
     const reaped = yield* reaper.apply(plan, options)
-    // What was found is dealt with, whether or not it can be counted.
+    // What was found is cleaned up already, whether or not it can be counted.
     yield* Effect.catch(
       registry.found(Findings.of(reaped), yield* DateTime.now),
       (error) => Effect.logWarning(`what this reap found is not counted: ${error.message}`)
@@ -234,7 +235,7 @@ const layerNoDeps = (options: SlipwayOptions) => {
 const callerOf = (options: SlipwayOptions): Effect.Effect<Caller> =>
   options.caller === undefined ? currentCaller : Effect.succeed(options.caller)
 
-/** What `Slipway.layerNoDeps` stands on: the home, its registry, files, processes, and tmux. */
+/** What `Slipway.layerNoDeps` needs: the home, its registry, files, processes, and tmux. */
 export const services = (options: SlipwayOptions) => {
   const home = Layer.unwrap(Effect.gen(function*() {
     const caller = yield* callerOf(options)
@@ -260,5 +261,6 @@ const layer = (
   Slipway,
   HomeUnknown | HomeUnusable | InvalidLimit | RegistryError | RegistryReplaced | WorkingDirectoryUnusable
 > =>
-  // Layers are memoized by reference, also by a program that provides two homes, one inside the other; each needs its own.
+  // Layers are memoized by reference, also in a program that provides two homes, one inside the other; each needs its
+  // own.
   Layer.fresh(layerNoDeps(options).pipe(Layer.provide(services(options))))

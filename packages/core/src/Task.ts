@@ -1,8 +1,8 @@
 /**
  * A task: a piece of work in a project directory, with the limits that every deployment for it must keep.
  *
- * Everything here is data and pure functions. A task is made once and never changed by a deployment; its workspace (see
- * `Workspace`) is what people and agents read, the registry holds the truth.
+ * Everything here is data and pure functions. A task is made once, and no deployment changes it. People and agents read
+ * its workspace (see `Workspace`); the registry holds the truth.
  */
 import { DateTime, Effect, Random, Schema } from "effect"
 

@@ -1,5 +1,5 @@
 /**
- * How tasks and agents look to the outside: the JSON that the command prints and that workspaces hold.
+ * Tasks and agents as the outside sees them: the JSON that the command prints and that workspaces hold.
  *
  * One shape for both, in snake case, with times in ISO 8601 and UTC. Fields are only ever added.
  */
@@ -39,7 +39,7 @@ const stoppedBy = (agent: Agent) => {
   return end?._tag === "stopped" ? end.by : null
 }
 
-// The files of what never committed are removed with it.
+// The rollback of a deployment that never committed removes its files.
 const fileOf = (agent: Agent, name: string): string | null =>
   agent.state._tag === "rolled-back" ? null : Path.join(agent.plan.directory, name)
 
@@ -73,7 +73,7 @@ export const agent = (agent: Agent) => ({
   left: agent.state._tag === "ending" && agent.state.left !== null
     ? CleanupReport.problems({ releases: agent.state.left })
     : [],
-  // Not of rows that do not say it: entries that an earlier version wrote stay as they are.
+  // Absent where the row does not have it: entries that an earlier version wrote stay as they are.
   ...(agent.endedAtFrom === undefined ? {} : { ended_at_from: agent.endedAtFrom })
 })
 export type AgentView = ReturnType<typeof agent>

@@ -1,8 +1,8 @@
 /**
  * A task's workspace, `<project>/.slipway/<task id>/`: what people and agents read about the task.
  *
- * It belongs to the task and not to a deployment, so that no rollback removes it. Everything in it is a projection of the
- * registry: it is written whole (by write and rename) and may be rewritten at any time.
+ * It belongs to the task and not to a deployment, so no rollback removes it. Everything in it is a projection of the
+ * registry, is written whole (by write and rename), and may be rewritten at any time.
  */
 import { Effect, Schema } from "effect"
 import * as Path from "node:path"
@@ -30,10 +30,10 @@ const unwritable: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"])
 
 export const directoryOf = (project: string, taskId: TaskId): string => Path.join(project, ".slipway", taskId)
 
-/** Where an agent's document stands in a workspace. */
+/** The path of an agent's document in a workspace. */
 export const entryOf = (workspace: string, agentId: string): string => Path.join(workspace, "agents", `${agentId}.json`)
 
-/** Makes what is missing of the workspace and writes `task.json`; safe to run again and at once. */
+/** Makes what is missing of the workspace and writes `task.json`; safe to run again, and several times at once. */
 export const ensure = Effect.fnUntraced(function*(
   task: Task,
   homeId: string
@@ -51,7 +51,7 @@ export const ensure = Effect.fnUntraced(function*(
     if ((yield* files.inspect(ignore)) === undefined) yield* files.replaceFile(ignore, "*\n", 0o600)
     const document = Path.join(workspace, "task.json")
     if ((yield* files.inspect(document)) === undefined) {
-      // The home's id tells tasks of two homes in one project apart, should a registry have to be rebuilt from them.
+      // The home's id distinguishes the tasks of two homes in one project, for a rebuild of the registry from them.
       const content = { ...View.task(task), home_id: homeId }
       yield* files.replaceFile(document, `${JSON.stringify(content, null, 2)}\n`, 0o600)
     }

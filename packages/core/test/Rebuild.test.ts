@@ -386,7 +386,7 @@ describe("a registry", () => {
         const nowhere = yield* refused(world, { projects: ["/nowhere"] })
         assert.deepStrictEqual([nowhere._tag, nowhere.message], [
           "InvalidRequest",
-          "the request is not valid: there is no directory /nowhere to look for tasks in; name the project of one with --project"
+          "the request is not valid: there is no directory /nowhere to search for tasks; name the project of one with --project"
         ])
         const found = yield* rebuild(world, { projects: [world.project] })
         assert.deepStrictEqual(found.agents.map(({ agent }) => agent.id), [id])
@@ -694,7 +694,7 @@ describe("a rebuild", () => {
           assert.deepStrictEqual(Fs.readdirSync(world.home).filter((name) => name.startsWith("registry.")), [])
         }
         const { agents, damage } = yield* rebuild(world)
-        assert.deepStrictEqual([agents.map(({ agent }) => agent.id), damage], [[id], "the file is gone"])
+        assert.deepStrictEqual([agents.map(({ agent }) => agent.id), damage], [[id], "the file is missing"])
         return [id]
       })
   )

@@ -1,9 +1,9 @@
 /**
- * What tasks and agents left, read back: `task.json`, an agent's entry in the workspace, and what its launcher says.
+ * What tasks and agents left, read back: `task.json`, an agent's entry in the workspace, and the agent's launcher.
  *
- * Pure. Each document is decoded by Schema, and what can't be decoded is no document. What an entry does not hold is derived (the
- * plan, from the agent's id and where the entry stands) or stated as lost: a row made from an entry has no key, no limits of time, and no
- * lease, and of a plain command only what the launcher tells.
+ * Pure. Each document is decoded by Schema, and what can't be decoded is no document. What an entry does not hold is
+ * derived (the plan, from the agent's id and the entry's path) or stated as lost. A row made from an entry has no key,
+ * no limits of time, and no lease. Of a plain command it has only what the launcher contains.
  */
 import { Target } from "@slipway/tmux"
 import { DateTime, Option, Schema } from "effect"
@@ -70,7 +70,7 @@ const decodeTask = Schema.decodeUnknownOption(Schema.fromJsonString(TaskDocument
 const decodeEntry = Schema.decodeUnknownOption(Schema.fromJsonString(Entry))
 const decodeOwner = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ home_id: Schema.String })))
 
-/** Whose a document says that it is, if it says so. */
+/** The home that a document names, if it names one. */
 export const homeOf = (text: string): string | undefined => Option.getOrUndefined(decodeOwner(text))?.home_id
 
 export const task = (text: string): Task | undefined => {
@@ -87,7 +87,7 @@ export const task = (text: string): Task | undefined => {
   }
 }
 
-/** An agent's entry; one whose state lacks what belongs to it is none. */
+/** An agent's entry; undefined where its state lacks a field that belongs to it. */
 export const entry = (text: string): Entry | undefined => {
   const found = Option.getOrUndefined(decodeEntry(text))
   return found === undefined || (found.status !== "running" && endOf(found) === undefined) ? undefined : found
@@ -148,7 +148,7 @@ export const launcher = (text: string): LauncherFacts => {
   }
 }
 
-/** What the row of an agent holds that neither its entry nor its launcher tells. */
+/** What the row of an agent holds and neither its entry nor its launcher contains. */
 const unknownArgv = ["(unknown)"] as const
 
 const specOf = (kind: Entry["agent"], facts: LauncherFacts | undefined): AgentSpec =>
@@ -163,7 +163,7 @@ const lost = {
   tail: null
 } as const
 
-/** The state of a row as an entry tells it. */
+/** The state of a row as its entry records it. */
 export const fromEntry = (entry: Entry, running: Running | null) => ({
   state: stateOf(entry),
   lease: null,
@@ -203,7 +203,7 @@ export const row = (
   cwd: entry.cwd,
   plan: known.plan,
   token: known.token,
-  // Nobody knows any more which process it was; one without a start time is never judged, so that nobody is stopped for it.
+  // The owner's process is no longer known. One without a start time is never judged dead, so it stops no agent.
   owner: entry.owner === "registry" ? null : { host: known.host, holder: { pid: 0, start: "" } },
   createdAt: entry.created_at
 })
@@ -211,7 +211,7 @@ export const row = (
 const idParts = /^(.+)-(\d\d)(\d\d)(\d\d)-(\d\d)(\d\d)(\d\d)-[0-9a-f]{6}$/
 const isType = Schema.is(AgentType)
 
-/** The row of a deployment that never committed: it is rolled back by whoever looks next. */
+/** The row of a deployment that never committed: the next command that reads it rolls it back. */
 export const dead = (
   id: AgentId,
   known: {

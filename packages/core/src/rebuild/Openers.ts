@@ -1,16 +1,17 @@
 /**
  * Finds the processes that have one of some files open, this one included.
  *
- * A file is known by device and inode, so that one that was renamed or removed is found as well, and by its path, for one that
- * nobody can look at any more. Looks once, changes nothing, and answers `undefined` where the system does not tell. Not promised: to find
- * a process of another pid namespace, or of another user whose files can't be seen.
+ * A file is known by device and inode, so one that was renamed or removed is found as well; and by its path, where the
+ * file itself can no longer be inspected. It scans once, changes nothing, and answers `undefined` where the system does
+ * not show open files. Not promised: to find a process of another pid namespace, or of another user whose files can't
+ * be seen.
  */
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import type { FileInfo } from "../Files.ts"
 
-/** What is looked for. */
+/** The files to search for. */
 export interface Wanted {
   readonly paths: ReadonlyArray<string>
   readonly files: ReadonlyArray<Pick<FileInfo, "device" | "inode">>
@@ -28,7 +29,7 @@ const hasOpen = (pid: string, wanted: Wanted): boolean =>
   (attempt(() => Fs.readdirSync(`/proc/${pid}/fd`)) ?? []).some((descriptor) => {
     const at = `/proc/${pid}/fd/${descriptor}`
     const path = attempt(() => Fs.readlinkSync(at))?.replace(/ \(deleted\)$/, "")
-    // Sockets, pipes and the like are told by their links alone.
+    // Sockets, pipes and the like are recognized by their links alone.
     if (path === undefined || !path.startsWith("/")) return false
     if (wanted.paths.includes(path)) return true
     const file = attempt(() => Fs.statSync(at))
@@ -48,7 +49,7 @@ const byLsof = ({ paths }: Wanted): ReadonlyArray<number> | undefined => {
     env: { PATH: "/usr/sbin:/sbin:/usr/bin:/bin" },
     stdio: ["ignore", "pipe", "ignore"]
   })
-  // 1 without a word stands for nobody.
+  // Exit code 1 without output means that no process has them open.
   if (child.error !== undefined || child.status === null || child.status > 1) return undefined
   return [...new Set(child.stdout.split("\n").filter((line) => line !== "").map(Number))]
 }

@@ -1,11 +1,11 @@
 /**
- * Surveys what is left when a registry is lost: rows that can still be read, the agents' directories, the workspaces that these
- * and the caller name, and the sessions; and puts it together to tasks and agents. Changes nothing.
+ * Surveys what is left when a registry is lost: rows that can still be read, the agents' directories, the workspaces
+ * that these and the caller name, and the sessions. Combines it into tasks and agents. Changes nothing.
  *
- * Only what is proven ours is taken: a directory in the home that bears the home's id, and an entry or a task that names it. What
- * is another home's is passed over without a word; what should be ours and can't be read is a problem, and is left. An entry
- * that tells of an end goes before a row that does not, and a deployment with an entry counts as committed: never is an agent that lives taken
- * for one to be rolled back.
+ * Only what is proven ours is taken: a directory in the home that bears the home's id, and an entry or a task that
+ * names it. What is another home's is skipped without a report. What should be ours and can't be read is a problem, and
+ * is left. An entry that records an end takes precedence over a row that does not, and a deployment with an entry
+ * counts as committed. So an agent that lives is never taken for one to be rolled back.
  */
 import { type Session, Target, Tmux } from "@slipway/tmux"
 import { DateTime, Duration, Effect, Option, Schema } from "effect"
@@ -23,7 +23,7 @@ import { randomHex, type Task, TaskId } from "../Task.ts"
 import * as Workspace from "../Workspace.ts"
 import * as Documents from "./Documents.ts"
 
-/** What a restored agent was known by. */
+/** Where a restored agent was found. */
 export type Source = "directory" | "entry" | "row"
 
 export interface RestoredAgent {
@@ -41,7 +41,7 @@ export interface Survey {
   readonly tasks: ReadonlyArray<Task>
   readonly agents: ReadonlyArray<RestoredAgent>
   readonly problems: ReadonlyArray<Problem>
-  /** Other directories that called themselves this home. */
+  /** Other directories that named themselves this home. */
   readonly homes: ReadonlyArray<string>
 }
 
@@ -161,7 +161,7 @@ export const survey = Effect.fnUntraced(function*(options: {
   const workspaces = (yield* Effect.forEach(projects, readProject)).flat()
   const entries = new Map(workspaces.flatMap(({ entries }) => entries.map((found) => [found.entry.agent_id, found])))
 
-  // What a row of ours, a launcher of ours, an entry of ours, or the task itself says to be of this home.
+  // The tasks of this home by a row, a launcher or an entry of this home, or by the task itself.
   const ours = new Set([
     ...rows.map(({ taskId }) => taskId),
     ...directories.flatMap(({ launcher }) => launcher?.taskId ?? []),
@@ -172,10 +172,10 @@ export const survey = Effect.fnUntraced(function*(options: {
   for (const { homeId, isForeign, path, task } of workspaces) {
     if (task === undefined || tasks.has(task.id)) continue
     if (homeId === home.id || ours.has(task.id)) tasks.set(task.id, task)
-    else if (!isForeign) complain(path, "nothing in it tells which home it is of")
+    else if (!isForeign) complain(path, "nothing in it names its home")
   }
 
-  /** The sessions that bear our marks, by agent; no answer is as good as none. */
+  /** The sessions that bear our marks, by agent; a tmux that does not answer counts as one without sessions. */
   const sessions = new Map<string, Session>()
   for (
     const socket of new Set([
@@ -197,7 +197,7 @@ export const survey = Effect.fnUntraced(function*(options: {
     const age = DateTime.toEpochMillis(yield* DateTime.now) - DateTime.toEpochMillis(startedAt)
     const pane = session === undefined ? undefined : yield* processes.identify(session.panePid, id, lookPatience)
     const running: Running = {
-      // A server whose pids are nobody of ours here runs in another namespace: what it runs is not judged from here.
+      // A server whose pids are other processes here runs in another namespace: what it runs is not judged from here.
       host: pane?._tag === "Stranger" ? { ...host.identity, pidNamespace: "unknown" } : host.identity,
       since: Math.max(0, (yield* host.bootClock) - age / 1000),
       sessionId: session?.id ?? "",
@@ -227,12 +227,12 @@ export const survey = Effect.fnUntraced(function*(options: {
       host: host.identity
     })
     if (agent.owner !== null && !isFinal(agent.state)) {
-      complain(id, "the scope that it belonged to is not known any more: nothing but a stop ends it")
+      complain(id, "the scope that it belonged to is no longer known: stop it with 'slipway stop' when it is to end")
     }
     return agent
   })
 
-  /** A row goes on where its entry tells of a later state. */
+  /** Advances a row to the later state that its entry records. */
   const merged = Effect.fnUntraced(function*(row: Agent, entry: Documents.Entry | undefined) {
     if (entry === undefined || isFinal(row.state)) return row
     const isLater = entry.status !== "running" || row.state._tag === "deploying"
@@ -246,7 +246,7 @@ export const survey = Effect.fnUntraced(function*(options: {
     if (launcher === undefined || workspace === undefined || task === undefined) {
       complain(
         id,
-        `no workspace tells what it was: name its project with --project, or remove it with 'slipway reap --stray ${id}'`
+        `no workspace says what it was: name its project with --project, or remove it with 'slipway reap --stray ${id}'`
       )
       return undefined
     }
@@ -260,7 +260,7 @@ export const survey = Effect.fnUntraced(function*(options: {
     })
   })
 
-  /** The home of each agent as it was called when the agent was deployed. */
+  /** The home's path when each agent was deployed. */
   const called = [
     ...Array.from(
       entries.values(),
@@ -316,7 +316,7 @@ const isNew = (seen: Set<string>, value: string): boolean => seen.size < seen.ad
 const ordinary = (task: Task): Task => ({ ...task, isDefault: false })
 const withoutKey = (agent: Agent): Agent => ({ ...agent, key: null })
 
-/** Makes what the registry has only once occur once: a project's default task, and a key. */
+/** Makes unique what the registry has only once: a project's default task, and a key. */
 const unique = (
   tasks: ReadonlyArray<Task>,
   agents: ReadonlyArray<RestoredAgent>,

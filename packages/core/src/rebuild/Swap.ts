@@ -1,13 +1,15 @@
 /**
- * Puts a rebuilt registry in the place of the one that is refused, which is set aside and never overwritten or removed.
+ * Puts a rebuilt registry in the place of the refused one, which is set aside and never overwritten or removed.
  *
- * The draft is complete and durable before anything else is touched. Then, in this order: the home records the draft as its registry;
- * the old file, and after it its log, get their new names; the draft gets the registry's. Whoever is killed in between leaves
- * either the old registry in place, refused as before, or a home that refuses everything until the draft that it recorded is in its place,
- * which `pending` finds and `place` finishes. Each step may be done again, whatever was put in the registry's place meanwhile: a name
- * that is taken is left to what has it, and another is found.
+ * The draft is complete and durable before anything else is touched. Then, in this order: the home records the draft as
+ * its registry; the old file, and after it its log, get their new names; the draft gets the registry's name. A rebuild
+ * that is killed in between leaves either the old registry in place, refused as before, or a home that recorded the
+ * draft and refuses everything until it is in its place. `pending` finds that draft and `place` finishes it. Each step
+ * may be done again, whatever was put in the registry's place meanwhile: a name that is taken is left as it is, and
+ * another is found.
  *
- * A file is moved by a second name and the removal of the first, since a rename would overwrite what has the name already.
+ * A file is moved by a second name and the removal of the first, since a rename would overwrite what already has the
+ * name.
  */
 import { DateTime, Effect } from "effect"
 import * as NodeFs from "node:fs"
@@ -25,7 +27,7 @@ const leftoverName =
 
 const asideName = (registry: string, stamp: string): string => `${registry}.corrupt-${stamp}`
 
-/** The names of a draft that is complete and of the old registry, which the first tells. */
+/** The names of a complete draft and of the old registry; the first determines the second. */
 export const names = Effect.gen(function*() {
   const home = yield* Home
   const now = DateTime.formatIso(yield* DateTime.now).slice(0, 19).replaceAll(/[-:]/g, "")
@@ -37,8 +39,9 @@ export const names = Effect.gen(function*() {
 })
 
 /**
- * Makes an empty file to write the draft in. A file system gives the number of a registry that is gone to the next file that is made, by which
- * an unfinished draft would be the registry that the home recorded: such a one is not used, and none is named as a draft before it is complete.
+ * Makes an empty file to write the draft in. A file system may give the inode number of a removed registry to the next
+ * new file, and an unfinished draft would then be the registry that the home recorded. Such a file is not used, and no
+ * file is named as a draft before it is complete.
  */
 export const makeFile = Effect.gen(function*() {
   const files = yield* Files
@@ -55,7 +58,7 @@ export const makeFile = Effect.gen(function*() {
   return yield* Effect.ensuring(make, Effect.ignore(files.removeFile(first)))
 })
 
-/** The name of a copy to look at. */
+/** The name of a copy to read. */
 export const copyName = Effect.gen(function*() {
   const home = yield* Home
   return `${home.registry}.copy.${yield* randomHex(12)}.tmp`
@@ -78,7 +81,7 @@ export const pending = Effect.gen(function*() {
   return undefined
 })
 
-/** Removes drafts and copies that a rebuild left when it was killed, but for the one to keep. */
+/** Removes drafts and copies that a killed rebuild left, except the one to keep. */
 export const sweep = Effect.fnUntraced(function*(keep: string | undefined) {
   const files = yield* Files
   const home = yield* Home
@@ -88,7 +91,7 @@ export const sweep = Effect.fnUntraced(function*(keep: string | undefined) {
   }
 })
 
-/** Where the registry can be set aside: under this name or, where something else has that already, a further one. */
+/** Where the registry can be set aside: under this name or, where that is already taken, under a further one. */
 export const freeAside = Effect.fnUntraced(function*(named: string) {
   const files = yield* Files
   const home = yield* Home
@@ -96,7 +99,7 @@ export const freeAside = Effect.fnUntraced(function*(named: string) {
     const there = yield* files.inspect(to)
     if (there === undefined) return true
     const file = yield* files.inspect(from)
-    // One that was killed while it moved the file has given it this name already.
+    // A rebuild that was killed while it moved the file has already given it this name.
     return file === undefined || (there.inode === file.inode && there.device === file.device)
   })
   let name = named
@@ -107,7 +110,7 @@ export const freeAside = Effect.fnUntraced(function*(named: string) {
   }
 })
 
-/** Where the old registry is, or would be: of the names that it may have, the first that it has; null when there was none. */
+/** Where the old registry is, or would be: the first of these names that exists; null when there was none. */
 export const isAside = Effect.fnUntraced(function*(names: ReadonlyArray<string>) {
   const files = yield* Files
   for (const name of names) if ((yield* files.inspect(name)) !== undefined) return name
@@ -129,8 +132,9 @@ const sync = (path: string): Effect.Effect<void, FileError> =>
   })
 
 /**
- * Puts the draft in place; answers where the old registry is, or null when there was none. `check` is asked once nobody who opens the
- * old registry can take it for the home's any more; when it fails, the record is put back and nothing has been moved.
+ * Puts the draft in place; answers where the old registry is, or null when there was none. `check` runs once no process
+ * that opens the old registry can take it for the home's. When it fails, the record is put back and nothing has been
+ * moved.
  */
 export const place = Effect.fnUntraced(function*<E, R>({ draft, setAside: named }: {
   readonly draft: string
@@ -139,7 +143,7 @@ export const place = Effect.fnUntraced(function*<E, R>({ draft, setAside: named 
   const files = yield* Files
   const home = yield* Home
   const file = yield* files.inspect(draft)
-  if (file === undefined) return yield* new FileError({ operation: "look at", path: draft, code: "ENOENT" })
+  if (file === undefined) return yield* new FileError({ operation: "inspect", path: draft, code: "ENOENT" })
   yield* sync(draft)
   const identity = Path.join(home.directory, "home.json")
   const before = yield* files.readText(identity)
@@ -147,7 +151,7 @@ export const place = Effect.fnUntraced(function*<E, R>({ draft, setAside: named 
   yield* Effect.tapError(check, () => files.replaceFile(identity, before, 0o600))
   yield* sync(identity)
   yield* sync(home.directory)
-  // The registry before its log: with a log of the old one beside it, the draft would be read as something else.
+  // The registry before its log: with the old log beside it, the draft would be read wrongly.
   const setAside = yield* freeAside(named)
   for (const suffix of besides) yield* moveAside(`${home.registry}${suffix}`, `${setAside}${suffix}`)
   yield* sync(home.directory)
@@ -164,7 +168,7 @@ const moveAside = Effect.fnUntraced(function*(from: string, to: string) {
   yield* files.link(from, to).pipe(
     Effect.catchIf((error) => error.code === "EEXIST", (error) =>
       Effect.flatMap(files.inspect(to), (there) =>
-        // One that was killed right here has given it its second name already.
+        // A rebuild that was killed right here has already given it its second name.
         there?.inode === file.inode && there.device === file.device ? Effect.void : Effect.fail(error)))
   )
   yield* files.removeFile(from)

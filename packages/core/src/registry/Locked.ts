@@ -1,6 +1,7 @@
 /**
- * How a database that another process has locked is asked again: every ten milliseconds or so, with the event loop free in
- * between, until a bound in time. Nothing but a lock, a deadlock, or a lost race is retried: what is missing or forbidden stays so.
+ * How a database that another process has locked is asked again: about every ten milliseconds, with the event loop free
+ * in between, up to a time limit. Only a lock, a deadlock, or a lost race is retried: what is missing or forbidden
+ * stays so.
  */
 import { type Duration, Schedule } from "effect"
 import { SqlError } from "effect/sql"
@@ -11,7 +12,7 @@ const passing: ReadonlySet<string> = new Set<SqlError.SqlErrorReason["_tag"]>([
   "SerializationError"
 ])
 
-/** The options of `Effect.retry` that wait for a lock, for ten seconds unless told otherwise. */
+/** The options of `Effect.retry` that wait for a lock, for ten seconds by default. */
 export const retryLocked = (timeout: Duration.Input = "10 seconds") => ({
   while: (error: unknown) => SqlError.isSqlError(error) && passing.has(error.reason._tag),
   schedule: Schedule.spaced("10 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: timeout }))

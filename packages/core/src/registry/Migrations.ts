@@ -1,8 +1,8 @@
 /**
  * The registry's schema, as numbered migrations that run in one transaction; written for SQLite and Postgres.
  *
- * A row's truth is its document; the columns beside it are what queries and constraints need, and are written together with it by
- * one function. Partial indexes keep an admission as cheap among ten thousand ended agents as among ten.
+ * A row's truth is its document. The columns beside it are what queries and constraints need; one function writes both
+ * together. Partial indexes keep an admission as cheap among ten thousand ended agents as among ten.
  */
 import { Clock, Effect } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
@@ -51,7 +51,7 @@ const initial = Effect.gen(function*() {
     detail TEXT NOT NULL
   )`
   yield* sql`CREATE INDEX events_agent ON events (agent_id, id)`
-  // No reference to the agent: what releases did is counted for longer than an agent is remembered.
+  // No reference to the agent: the count of releases outlives the agent's row.
   yield* sql`CREATE TABLE releases (
     agent_id TEXT NOT NULL,
     at TEXT NOT NULL,
@@ -64,8 +64,9 @@ const initial = Effect.gen(function*() {
 })
 
 /**
- * Counts move from rows that are scanned to sums that are kept, and an event can carry the cleanup that led to it. What the rows
- * tell is carried over; they stay, and nothing reads or writes them any more. Durations of deployments were not on record before.
+ * Counts move from rows that are scanned to sums that are kept, and an event can carry the cleanup that led to it. The
+ * counts from the rows are carried over; the rows stay, and nothing reads or writes them any more. Durations of
+ * deployments were not recorded before.
  */
 const sums = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -116,8 +117,8 @@ const sums = Effect.gen(function*() {
   yield* sql`INSERT INTO tallies (${columns})
     SELECT 'rollback', coalesce(end_detail, 'unknown'), '', count(*), 0, min(created_at), max(created_at), NULL
     FROM ${rolledBack} GROUP BY end_detail`
-  // A registry that is made anew in place of another one gives out cursors behind all that the other gave out, so that whoever
-  // follows misses nothing of it: no registry stores a million events a second.
+  // A registry made in place of another one gives out cursors after all that the other gave out, so a follower misses
+  // none of its events: no registry stores a million events a second.
   const micros = (yield* Clock.currentTimeMillis) * 1000
   yield* sql.onDialectOrElse({
     pg: () => Effect.void,

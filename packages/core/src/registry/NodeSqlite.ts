@@ -2,11 +2,13 @@
  * An Effect SQL client on `node:sqlite`; the one module that knows this driver.
  *
  * One connection, write-ahead log, `synchronous = FULL`: a transaction that has answered survives a power loss. `BEGIN
- * IMMEDIATE` takes the write lock first, so that what a transaction read can't be outdated by its writes. Statements are synchronous: a lock held by
- * another process blocks this process's event loop for at most `busyTimeout`, after which the statement fails with a retryable
- * `LockTimeoutError`; callers retry in Effect, where other fibers and signals are served in between.
+ * IMMEDIATE` takes the write lock first, so that what a transaction read can't be outdated by its writes. Statements
+ * are synchronous: a lock held by another process blocks this process's event loop for at most `busyTimeout`. Then the
+ * statement fails with a retryable `LockTimeoutError`. Callers retry in Effect, which serves other fibers and signals
+ * in between.
  *
- * Connection handling is Effect's own `SqlClient.makeSqliteAcquirers`; published SQLite drivers do not accept Effect 4.1.
+ * Connection handling is Effect's own `SqlClient.makeSqliteAcquirers`; published SQLite drivers do not accept Effect
+ * 4.1.
  */
 import { Context, Duration, Effect, Predicate, type Scope, Semaphore, Stream } from "effect"
 import type { Reactivity } from "effect/reactivity"
@@ -18,9 +20,9 @@ import { sqlite } from "./SqliteModule.ts"
 
 export interface Config<E = never> {
   readonly filename: string
-  /** Whether a missing file is made, as it is by default; otherwise it is a failure to open it. */
+  /** Whether to make a missing file, which is the default; otherwise opening it fails. */
   readonly create?: boolean | undefined
-  /** Asked when the file is open, and before anything of it is read or written. */
+  /** Runs when the file is open, and before anything in it is read or written. */
   readonly verify?: Effect.Effect<void, E> | undefined
   /** How long one statement may block the event loop waiting for a lock. */
   readonly busyTimeout: Duration.Input

@@ -2,8 +2,9 @@
  * A registry as a file of rows: reads what can still be read of a damaged one, and writes a new one whole.
  *
  * `salvage` reads row by row from both ends of each table, so that a damaged page costs the rows on it and not those
- * behind it; it must be given a copy, since opening a database may change it. `write` stores everything in one transaction: a file
- * that it has answered for is complete, durable, and has no log beside it. Both work on files that no command opens.
+ * behind it. It must be given a copy, since opening a database may change it. `write` stores everything in one
+ * transaction: after its answer the file is complete, durable, and has no log beside it. Both work on files that no
+ * command opens.
  */
 import { DateTime, Effect, Option, Schema } from "effect"
 import { Reactivity } from "effect/reactivity"
@@ -38,7 +39,7 @@ const onFile = <A, E>(path: string, use: (sql: SqlClient.SqlClient) => Effect.Ef
     Effect.provide(Reactivity.layer)
   )
 
-/** All documents of a table that can be read: from its beginning until something can't, and then from its end. */
+/** All readable documents of a table: from its beginning up to the first unreadable one, and then from its end. */
 const documents = Effect.fnUntraced(function*(sql: SqlClient.SqlClient, table: "agents" | "tasks") {
   const found = new Map<number, unknown>()
   const walk = Effect.fnUntraced(function*(forward: boolean) {
@@ -76,7 +77,7 @@ export const salvage = (path: string): Effect.Effect<Salvaged> =>
 const unwritable = (reason: string) =>
   Effect.fail(new RegistryUnavailable({ operation: "write what was found", reason }))
 
-/** Makes the empty file at the path a registry with this content. */
+/** Turns the empty file at the path into a registry with this content. */
 export const write = (path: string, { agents, tasks }: Content): Effect.Effect<void, RegistryError> =>
   onFile(path, (sql) =>
     Effect.gen(function*() {

@@ -1,10 +1,11 @@
 /**
- * The registry on SQL: SQLite through `NodeSqlite`, and any client of `effect/sql` that understands the same statements.
+ * The registry on SQL: SQLite through `NodeSqlite`, and any client of `effect/sql` that understands the same
+ * statements.
  *
- * Each operation that writes is one transaction that holds the write lock from its first read (SQLite begins immediately;
- * elsewhere an advisory lock of the database stands for it). A lock held by another process is retried for ten seconds
- * unless told otherwise, in steps that leave the event loop free; then the operation fails with `RegistryUnavailable` and
- * nothing of it is stored.
+ * Each operation that writes is one transaction that holds the write lock from its first read. (SQLite begins
+ * immediately; elsewhere an advisory lock of the database replaces that.) A lock held by another process is retried for
+ * ten seconds by default, in steps that leave the event loop free. Then the operation fails with `RegistryUnavailable`
+ * and nothing of it is stored.
  */
 import { Array as Arr, DateTime, type Duration, Effect, Layer, Option, Predicate, Schema } from "effect"
 import { SqlClient, SqlError } from "effect/sql"
@@ -74,9 +75,9 @@ export const toRegistryError = (path: string, operation: string, error: SqlError
     : new RegistryUnavailable({ operation, reason: reasonOf(error) })
 
 export interface Options {
-  /** Only stands in messages. */
+  /** Used in messages only. */
   readonly path: string
-  /** How long a lock that another process holds is waited for; ten seconds by default. */
+  /** How long to wait for a lock that another process holds; ten seconds by default. */
   readonly lockTimeout?: Duration.Input | undefined
 }
 
@@ -84,7 +85,7 @@ export interface Options {
 export const layer = (options: Options): Layer.Layer<Registry, RegistryError, SqlClient.SqlClient> =>
   Layer.effect(Registry, make(options))
 
-// Any number will do, as long as every Slipway on one database takes the same: "slipway" in ASCII.
+// Any number, as long as every Slipway on one database takes the same: "slipway" in ASCII.
 const writeLock = 32_484_433_827_717_497n
 
 const make = Effect.fnUntraced(function*(
@@ -130,7 +131,7 @@ const make = Effect.fnUntraced(function*(
   const encodeTask = (task: Task) => Effect.mapError(encodeTaskJson(task), unwritable)
   const encodeAgent = (agent: Agent) => Effect.mapError(encodeAgentJson(agent), unwritable)
 
-  // As the one kind of number that clients of every database read as such, exact far beyond what is counted here.
+  // The one kind of number that clients of every database read as a number; exact far beyond these counts.
   const asNumber = (expression: string) => sql.literal(`CAST(${expression} AS DOUBLE PRECISION)`)
 
   const count = (statement: Effect.Effect<ReadonlyArray<unknown>, SqlError.SqlError>) =>
@@ -147,7 +148,7 @@ const make = Effect.fnUntraced(function*(
     if (found > Migrations.newest) return yield* new RegistryTooNew({ path, found, supported: Migrations.newest })
     return found
   })
-  // A migration takes the write lock, which who only looks has no use for, and another process may hold for long.
+  // A migration takes the write lock, which a reader does not need, and which another process may hold for long.
   const isCurrent = (yield* guarded("check its schema", schema)) === Migrations.newest
   if (!isCurrent) {
     yield* guarded(
@@ -230,7 +231,7 @@ const make = Effect.fnUntraced(function*(
       sql`SELECT document FROM agents WHERE request_key = ${candidate.key} AND status <> 'rolled-back'`,
       decodeAgents
     )
-    // Counts end at their limits, so that they cost the same however many rows there are. No order: SQLite would walk
+    // Counts end at their limits, so that they cost the same however many rows there are. No order: SQLite would go
     // through all agents of the task by an index on the time.
     const [counts] = yield* Effect.flatMap(
       sql`SELECT
@@ -464,7 +465,7 @@ const make = Effect.fnUntraced(function*(
       ),
 
     activity: guarded(
-      "look for active agents",
+      "query the active agents",
       Effect.map(
         Effect.flatMap(
           sql`SELECT (SELECT 1 FROM agents WHERE is_active = 1 LIMIT 1) AS active,

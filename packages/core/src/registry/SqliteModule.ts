@@ -1,7 +1,8 @@
 /**
- * Node's own `node:sqlite`, loaded when a registry is first opened and not before. Node 22 prints an `ExperimentalWarning`
- * when the module is loaded; that one is left out. Every other warning, also of the program that uses this library, is
- * printed as ever: `process.emitWarning` is replaced only while the module loads, which is one synchronous call.
+ * Node's own `node:sqlite`, loaded when a registry is first opened and not before. Node 22 prints an
+ * `ExperimentalWarning` when the module is loaded; that one is suppressed. Every other warning, also of the program
+ * that uses this library, is printed as usual: `process.emitWarning` is replaced only while the module loads, which is
+ * one synchronous call.
  */
 import type * as Sqlite from "node:sqlite"
 

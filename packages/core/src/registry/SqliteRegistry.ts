@@ -1,11 +1,11 @@
 /**
- * The registry on one SQLite file: `SqlRegistry` over `NodeSqlite`, with every failure to open it told as the registry's.
+ * The registry on one SQLite file: `SqlRegistry` over `NodeSqlite`; every failure to open it is a `RegistryError`.
  *
- * A file that is damaged, or of a newer schema, is refused and left as it is, byte for byte. Any number of processes may open
- * the same file at once, an empty one too: one of them makes the schema, the others wait for it.
+ * A file that is damaged, or of a newer schema, is refused and left as it is, byte for byte. Any number of processes
+ * may open the same file at once, an empty one too: one of them makes the schema, the others wait for it.
  *
- * A home's registry is the very file that the home has recorded when it is open, and is never made by opening it: whoever looked at the
- * home before a rebuild, and opens the registry only after, is refused before a byte is written.
+ * A home's registry is the very file that the home records when it is open, and is never made by opening it. A process
+ * that read the home before a rebuild, and opens the registry only after it, is refused before a byte is written.
  */
 import { type Duration, Effect, Layer } from "effect"
 import { Reactivity } from "effect/reactivity"
@@ -56,13 +56,14 @@ const openRecorded = Effect.fnUntraced(function*(options: Options) {
   const home = yield* Home
   const { path } = options
   const unreadable = (error: FileError) =>
-    new RegistryUnavailable({ operation: "look at its file", reason: error.message })
+    new RegistryUnavailable({ operation: "inspect its file", reason: error.message })
   const look = Effect.gen(function*() {
     const found = yield* Effect.mapError(files.inspect(path), unreadable)
-    return found ?? (yield* new RegistryReplaced({ path, reason: "the file is gone" }))
+    return found ?? (yield* new RegistryReplaced({ path, reason: "the file is missing" }))
   })
   const before = yield* look
-  // A registry's path leads to another file once, so that the one that was there before and after is the one that was opened.
+  // A registry's path changes to another file only once: so the file found there before and after is the one that was
+  // opened.
   const verify = Effect.gen(function*() {
     const after = yield* look
     const isRecorded = yield* Effect.provideContext(recordedRegistry(home), services)

@@ -1,15 +1,16 @@
 /**
- * What the registry counts for good: increments that a transition stores in its own transaction, and totals from their sums.
+ * The registry's lasting counts: increments that a transition stores in its own transaction, and totals from their
+ * sums.
  *
- * Pure. A count outlives the agents that it is about, so that forgetting them lowers none; a scrape reads as many rows as there are
- * labels, however many agents there were. What was counted and what happened can't disagree: both are stored or neither is.
+ * Pure. A count outlives its agents, so forgetting them lowers none. A scrape reads as many rows as there are labels,
+ * however many agents there were. What was counted and what happened can't disagree: both are stored or neither is.
  */
 import { Schema } from "effect"
 import type { Agent } from "../Agent.ts"
 import type { Happening, Histogram, Totals } from "../Registry.ts"
 import { killedBy, type ReleaseRecord } from "../Resource.ts"
 
-/** What is counted; `label` and `detail` tell its kinds apart. */
+/** What is counted; `label` and `detail` distinguish its kinds. */
 export const Metric = Schema.Literals([
   /** By resource and outcome. */
   "release",
@@ -54,8 +55,8 @@ export const Tally = Schema.Struct({
 export type Tally = typeof Tally.Type
 
 /**
- * The upper bounds of the buckets, in seconds. Counts stand under a bound's text, so that another bound would part what was counted
- * before from what is counted then: other buckets need another metric.
+ * The upper bounds of the buckets, in seconds. Counts are stored under a bound's text, so a changed bound would
+ * separate old counts from new ones: other buckets need another metric.
  */
 export const releaseBounds: ReadonlyArray<number> = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10]
 export const deployBounds: ReadonlyArray<number> = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120]
@@ -138,7 +139,7 @@ const histogram = (bounds: ReadonlyArray<number>, tallies: ReadonlyArray<Tally>)
   return { buckets, count, seconds: tallies.reduce((sum, { micros }) => sum + micros, 0) / 1e6 }
 }
 
-/** The totals that the sums are, without what is counted from the agents on record. */
+/** The totals from the sums, without what is counted from the agents on record. */
 export const totals = (tallies: ReadonlyArray<Tally>): Omit<Totals, "agents" | "leaked"> => {
   const of = (metric: Metric) => tallies.filter((tally) => tally.metric === metric)
   const durations = Map.groupBy(of("release-duration"), ({ label }) => label)

@@ -1,10 +1,11 @@
 /**
  * The agent's directory in the home, with the prompt file and all that a launcher needs.
  *
- * The directory is 0700 and made exclusively; each file in it is 0600, those too that the launcher makes. The first file in it bears the home's id, so that
- * a release can tell a directory of ours from anything else that may stand at the path: without that file only an empty
- * directory is removed, and anything else is `Kept`. All operations are synchronous system calls, so that an interruption finds
- * each of them done or not begun. The release removes the launcher first, then the whole directory, and follows no link.
+ * The directory is 0700 and made exclusively; each file in it is 0600, also those that the launcher makes. The first
+ * file bears the home's id. By it a release distinguishes a directory of ours from anything else at the path: without
+ * that file only an empty directory is removed, and anything else is `Kept`. All operations are synchronous system
+ * calls: an interruption finds each of them done or not begun. The release removes the launcher first, then the whole
+ * directory, and follows no link.
  */
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
@@ -21,7 +22,7 @@ export interface AgentFiles {
   readonly launcher: string
   /** The agent's variables, where the launcher reads them from a file. */
   readonly environment?: string | undefined
-  /** Where the agent's entry will be; a rebuild of the registry finds it by this once the launcher is gone. */
+  /** Where the agent's entry will be; a rebuild of the registry finds it by this once the launcher is removed. */
   readonly workspace?: string | undefined
 }
 
@@ -56,10 +57,11 @@ export class AgentDirectory extends Context.Service<
         yield* files.makeDirectory(ref.directory, 0o700)
         const owner = ownerFile(ref.homeId)
         yield* create(owner, content.workspace ?? "")
-        // Only its name ever tells something, and a second name costs a twentieth of a file.
+        // Only its name carries information, and a second name costs a twentieth of a file.
         yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Launcher.stateFile))
         yield* create(Launcher.promptFile, content.prompt)
-        // Older than the launcher: one that is empty and younger was cut. The launcher makes that for standard error.
+        // Older than the launcher: an empty one that is younger was truncated. The launcher makes the file for standard
+        // error.
         yield* create(Launcher.stdoutFile, "")
         if (content.environment !== undefined) yield* create(Launcher.environmentFile, content.environment)
         yield* create(Launcher.launcherFile, content.launcher)
@@ -75,7 +77,8 @@ export class AgentDirectory extends Context.Service<
         const names = yield* files.list(ref.directory)
         if (names.length === 0) return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
         if (!names.includes(ownerFile(ref.homeId))) return kept("it does not bear this home's id")
-        // The launcher first, so that nothing can run any more; the mark last, so that a removal cut short can go on.
+        // The launcher first, so that nothing can run any more; the mark last, so that an interrupted removal can
+        // continue.
         const rest = names.filter((name) => name !== Launcher.launcherFile && name !== ownerFile(ref.homeId))
         yield* files.removeFile(Path.join(ref.directory, Launcher.launcherFile))
         for (const name of rest) yield* files.removeTree(Path.join(ref.directory, name))

@@ -1,14 +1,14 @@
 /**
  * The tmux session that runs an agent's launcher, with every process of the agent.
  *
- * A killed deployer may leave a tmux client behind that makes the session after everybody looked. The launcher is
- * the fence against it: the release unlinks it first, so that a session made later finds nothing to run and ends. Then the
- * processes are ended with proof (TERM, a wait, KILL, another look), then the session is killed, and then tmux is asked
- * again: `Released` means that tmux answered and has no such session, and that no member process lives. What
- * can't be told is `Failed`, never `Released`.
+ * A killed deployer may leave a tmux client behind that makes the session after all checks. The launcher is the fence
+ * against it: the release unlinks it first, so a session made later finds nothing to run and ends. Then the processes
+ * are ended with proof (TERM, a wait, KILL, another scan), the session is killed, and tmux is asked again. `Released`
+ * means that tmux answered and has no such session, and that no member process lives. What can't be decided is
+ * `Failed`, never `Released`.
  *
- * A session is ours only if its environment bears our home's id and the agent's id; a session of the same name that does not is
- * `Kept`. One that was renamed is found by the same marks.
+ * A session is ours only if its environment bears our home's id and the agent's id; another session of the same name is
+ * `Kept`. A session that was renamed is found by the same marks.
  */
 import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
 import type { Session, TmuxServer } from "@slipway/tmux"
@@ -35,17 +35,17 @@ import {
 
 export type AgentSessionRef = Pick<Plan, "directory" | "homeId" | "session" | "socket"> & {
   readonly agentId: AgentId
-  /** Where the agent's processes are: pids mean nothing anywhere else. Null when no deployer had come that far. */
+  /** Where the agent's processes are: pids mean nothing anywhere else. Null where no deployer has recorded it. */
   readonly host: HostIdentity | null
   /** The launcher, once it is known; without it the processes are found by their marks. */
   readonly launcher: ProcessIdentity | null
-  /** Seconds on that host's boot clock when the session was made, once it is. */
+  /** When the session was made, in seconds on that host's boot clock; null before. */
   readonly since: number | null
   /** How long the agent may take to end by itself after TERM. */
   readonly grace?: Duration.Duration | undefined
 }
 
-/** What the session's environment bears besides the agent's own id: nothing secret, it is visible to others. */
+/** What the session's environment bears beside the agent's own id: nothing secret, since others can see it. */
 export type Markers = Readonly<Record<string, string>>
 
 /** The agent's session could not be started. */
@@ -61,14 +61,15 @@ export class AgentSessionFailed extends Schema.TaggedError<AgentSessionFailed>()
 export const agentMarker = "SLIPWAY_AGENT_ID"
 export const homeMarker = "SLIPWAY_HOME_ID"
 
-/** How long an agent may take to end by itself, where nobody says otherwise. */
+/** How long an agent may take to end by itself, where the caller gives no grace. */
 export const defaultGrace = Duration.seconds(1)
 // What KILL and the proof may take after the grace, and each of three calls of tmux: five seconds in all by default.
 const killReserve = Duration.millis(1000)
-// tmux answers before the launcher's exec, which a busy machine may put off; a session that was found has had its time.
+// tmux answers before the launcher's exec, which a busy machine may delay; a session that was found has had its time.
 const execPatience = Duration.seconds(10)
 const lookPatience = Duration.millis(100)
-// Who names a grace asks for a stop, and waits for the proof: an agent may have many processes, and the machine much to do.
+// A caller that gives a grace asks for a stop, and waits for the proof: an agent may have many processes on a busy
+// machine.
 const stopReserve = Duration.seconds(4)
 const tmuxLimit = Duration.millis(1000)
 
@@ -94,7 +95,7 @@ const sinceOf = (ref: AgentSessionRef, reach: ReturnType<typeof reachOf>): numbe
   // Elsewhere than on Linux start times are not on the boot clock.
   reach === "here" && process.platform === "linux" ? ref.since ?? undefined : undefined
 
-/** Whether an agent is there, from what tmux said of its session and from one look at the process table. */
+/** Whether an agent is there, from tmux's answer about its session and from one scan of the process table. */
 export const presenceIn = (
   ref: AgentSessionRef,
   here: HostIdentity,
@@ -109,7 +110,7 @@ export const presenceIn = (
     agentId: ref.agentId,
     homeId: ref.homeId,
     since: sinceOf(ref, reach),
-    // After a restart of the machine the recorded launcher is somebody else.
+    // After a restart of the machine the recorded launcher's pid is another process.
     roots: ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher]
   })
   if (found.members.length > 0) return { _tag: "Present" }
@@ -136,8 +137,8 @@ export class AgentSession extends Context.Service<
       const bearsMarks = (ref: AgentSessionRef, environment: Readonly<Record<string, string>>) =>
         environment[agentMarker] === ref.agentId && environment[homeMarker] === ref.homeId
 
-      // One question for all sessions: ours is known by its marks, whatever its name is by now. Only tmux's own answer makes
-      // a session absent; anything else is unknown.
+      // One query for all sessions: ours is known by its marks, whatever its name is by now. Only tmux's own answer
+      // makes a session absent; anything else is unknown.
       const look = (server: TmuxServer, ref: AgentSessionRef): Effect.Effect<Sight> =>
         server.environments.pipe(
           Effect.map((all): Sight => {
@@ -203,7 +204,7 @@ export class AgentSession extends Context.Service<
           : undefined
         const launchers = [
           ...(pane?._tag === "Ours" ? [pane.identity] : []),
-          // After a restart of the machine the recorded launcher is somebody else.
+          // After a restart of the machine the recorded launcher's pid is another process.
           ...(ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher])
         ]
         const [grace, reserve] = timesOf(ref)
@@ -223,13 +224,13 @@ export class AgentSession extends Context.Service<
         }
         const after = sight._tag === "Absent" ? sight : yield* ask(server, ref)
 
-        // From here on nothing is done any more: the worst that was found is the answer.
+        // From here on nothing is changed: the worst finding is the answer.
         const answer = (): ReleaseOutcome => {
           if (ended._tag === "Survivors") return { _tag: "Survivors", processes: ended.processes }
           if (ended._tag === "Unknown") return failed(ended.reason)
           if (after._tag === "Unknown") return failed(`tmux could not be asked: ${after.reason}`)
           if (after._tag === "Ours") return failed("the session is still there after it was killed")
-          // A launcher that can't be removed may still be run by a tmux client that outlived its deployer.
+          // A tmux client that outlived its deployer may still run a launcher that can't be removed.
           if (fenced._tag === "Failure") return failed(fenced.failure.message)
           if (after._tag === "Foreign") return kept("the session of this name does not bear this agent's marks")
           return sight._tag === "Absent" && ended.signalled === 0 ? AlreadyGone : Released

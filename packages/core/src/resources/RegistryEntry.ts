@@ -2,7 +2,7 @@
  * The agent's row in the registry: the first thing that a deployment makes, and the last that it releases.
  *
  * Making it is the admission: limits, plan and lease in one durable transaction. Releasing it records how the
- * deployment ended and what the releases before it could not release; the row itself stays, as the memory of it. A row of
+ * deployment ended and what the earlier releases could not release; the row itself stays, as the record of it. A row of
  * another deployment that drew the same id is not touched.
  */
 import { DateTime, Duration, Effect, Result, Schedule } from "effect"
@@ -56,7 +56,7 @@ export const make = (registry: Registry["Service"], story: Effect.Effect<Story>)
     const at = yield* DateTime.now
     const before = yield* registry.agent(ref.agentId)
     if (before._tag === "None" || before.value.token !== ref.token) return AlreadyGone
-    // Whoever took the row over has proven that nothing is left, and recorded it.
+    // The process that took the row over has proven that nothing is left, and recorded it.
     if (isFinal(before.value.state)) return AlreadyGone
     yield* registry.transition(
       ref.agentId,

@@ -1,8 +1,8 @@
 /**
  * The agent's document in its task's workspace: a projection of the agent's row for people and agents to read.
  *
- * It is written whole, by write and rename, and may be written again whenever the row changed. A release removes it only
- * if it names this agent and this home; a document of anybody else at the same path is `Kept`. The workspace around it
+ * It is written whole, by write and rename, and may be written again whenever the row changed. A release removes it
+ * only if it names this agent and this home; any other document at the same path is `Kept`. The workspace around it
  * belongs to the task and stays.
  */
 import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
