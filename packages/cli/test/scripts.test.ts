@@ -7,7 +7,7 @@ import { spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
 import * as Path from "node:path"
-import { procFile, until } from "./sandbox.ts"
+import { procFile } from "./sandbox.ts"
 
 const root = Path.join(import.meta.dirname, "..", "..", "..")
 
@@ -36,13 +36,19 @@ const start = Effect.fnUntraced(function*(script: string) {
   })
   let said = ""
   child.stdout.setEncoding("utf8").on("data", (text: string) => (said += text))
+  const saying = (text: string) =>
+    Effect.callback<void>((resume) => {
+      const look = () => said.includes(text) && resume(Effect.void)
+      look()
+      child.stdout.on("data", look)
+    })
   let problems = ""
   child.stderr.setEncoding("utf8").on("data", (text: string) => (problems += text))
   const exited = new Promise<number | null>((resolve) => child.on("exit", resolve))
   return {
     child,
     directory,
-    said: (text: string) => until(`${script} says ${JSON.stringify(text)}`, () => said.includes(text)),
+    said: saying,
     code: Effect.promise(() => exited),
     problems: () => problems
   }
@@ -63,7 +69,7 @@ describe("the demo", () => {
           assert.strictEqual(yield* code, 0, problems())
           assert.deepStrictEqual(yield* left(directory), [])
         }),
-      120_000
+      240_000
     )
   }
 
@@ -78,7 +84,7 @@ describe("the demo", () => {
           assert.notStrictEqual(yield* code, 0)
           assert.deepStrictEqual(yield* left(directory), [])
         }),
-      120_000
+      240_000
     )
   }
 })
@@ -94,5 +100,5 @@ describe("the example of an orchestrator", () => {
         processesOn(directory).filter((line) => !line.includes("tmux -u")),
         []
       )
-    }), 120_000)
+    }), 240_000)
 })
