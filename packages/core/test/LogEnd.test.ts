@@ -186,7 +186,8 @@ describe("an agent with a final line of megabytes", () => {
             if (kind === "claude" || kind === "opencode") assert.strictEqual(summary?.costUsd, 0.5)
           }
           return ended.map(({ id }) => id)
-        })
+        }),
+      90_000
     )
   }
 })
