@@ -120,7 +120,7 @@ describe("TmuxProcess on a real server", () => {
         yield* Effect.all([server.killSession(named(`s${index - 1}`)), make(index)], { concurrency: 2 })
       }
       assert.deepStrictEqual((yield* server.sessions).map(({ name }) => name), ["s100"])
-    }).pipe(Effect.provide(transport())))
+    }).pipe(Effect.provide(transport({ timeout: "30 seconds" }))), 180_000)
 
   it.live("a socket whose server was killed tells TmuxNoServer, and takes a new server", () =>
     Effect.gen(function*() {
@@ -272,7 +272,8 @@ describe("TmuxProcess on a tmux that misbehaves", () => {
           assert.strictEqual(error.millis, 300)
           assert.isBelow(millis, 3_000)
         }
-        assert.strictEqual(pids().length, 3)
+        // One for the version and one for each question, if it came as far as its first line.
+        assert.isAtMost(pids().length, 3)
         assert.isFalse(pids().some(isAlive))
       }).pipe(Effect.provide(transport({ executable, timeout: "300 millis" })))
     }))
