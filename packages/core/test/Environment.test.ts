@@ -1,6 +1,6 @@
 import { assert, describe } from "@effect/vitest"
 import type { DeployInput } from "@slipway/core"
-import { Effect } from "effect"
+import { Effect, References } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { capture, fakeTmux, finished, guarantee, lasting, open, request, staying, written } from "./support/Scenario.ts"
@@ -161,12 +161,12 @@ describe("secrets", () => {
         const slipway = yield* open(world, { tmux, caller: World.caller(world, { TOKEN: secrets.caller }) })
         const seen = yield* commandLines
         const more = { prompt: secrets.prompt, environment: { KEY: secrets.request } }
-        const { agent } = yield* slipway.deploy(dump(world, more)).pipe(Effect.provide(log.layer))
+        const logged = <A, E>(self: Effect.Effect<A, E>) =>
+          self.pipe(Effect.provide(log.layer), Effect.provideService(References.MinimumLogLevel, "All"))
+        const { agent } = yield* logged(slipway.deploy(dump(world, more)))
         assert.include(yield* written(Path.join(world.project, "env")), secrets.request, "the agent has it")
-        yield* finished(slipway, [agent.id]).pipe(Effect.provide(log.layer))
-        const failed = yield* Effect.flip(slipway.deploy(request(world, "exit 3", more))).pipe(
-          Effect.provide(log.layer)
-        )
+        yield* logged(finished(slipway, [agent.id]))
+        const failed = yield* logged(Effect.flip(slipway.deploy(request(world, "exit 3", more))))
         const refused = [
           yield* Effect.flip(slipway.deploy(lasting(world, { ...more, prompt: `${secrets.prompt}\0` }))),
           yield* Effect.flip(slipway.deploy(lasting(world, { ...more, environment: { "A=B": secrets.request } }))),

@@ -111,11 +111,18 @@ export const withOpenFiles = (attributes: Attributes, soft: number | undefined):
 export const isTmuxServer = (pid: number): boolean =>
   attempt(() => Fs.readFileSync(`/proc/${pid}/comm`, "utf8"))?.startsWith("tmux") === true
 
-/** The namespaces of the two that are known to differ. */
-export const otherNamespaces = (a: Attributes, b: Attributes): ReadonlyArray<NamespaceName> =>
+// The kernel's fixed name for the user namespace that a machine starts with.
+const initialUserNamespace = "user:[4026531837]"
+
+/**
+ * The namespaces of the two that differ. A caller in a user namespace of its own sees those of a process in the same one, so
+ * that a process which hides them from it is in another.
+ */
+export const otherNamespaces = (caller: Attributes, server: Attributes): ReadonlyArray<NamespaceName> =>
   namespaceNames.filter((name) => {
-    const [one, other] = [a.namespaces[name], b.namespaces[name]]
-    return one !== undefined && other !== undefined && one !== other
+    const [own, other] = [caller.namespaces[name], server.namespaces[name]]
+    if (own === undefined) return false
+    return other === undefined ? name === "user" && own !== initialUserNamespace : own !== other
   })
 
 /** Whether a child of either process would be the same. */

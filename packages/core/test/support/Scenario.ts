@@ -25,7 +25,7 @@ import * as World from "./World.ts"
 export const guarantee = <E>(
   name: string,
   body: (world: World.World) => Effect.Effect<ReadonlyArray<string> | void, E, Scope.Scope>,
-  timeout = 30_000
+  timeout = 90_000
 ) =>
   it.live(name, () =>
     Effect.gen(function*() {
