@@ -1,6 +1,6 @@
 /**
- * How the benches measure: by turns, in one run, so that a busy moment of the machine meets all subjects alike; what is told
- * are medians with their spread, and ratios of medians of the same run.
+ * How the benches measure: subjects take turns in one run, so that a busy moment of the machine meets all of them
+ * alike. Reported are medians with their spread, and ratios of medians of the same run.
  */
 import { Effect } from "effect"
 
@@ -62,7 +62,7 @@ export const isMet = ({ ratio }: Line): boolean | null =>
     ? ratio.value <= ratio.target.value
     : ratio.value >= ratio.target.value
 
-/** Milliseconds that an effect took, on the clock that nobody sets. */
+/** Milliseconds that an effect took, on the clock that can't be set. */
 export const timed = <A, E, R>(
   effect: Effect.Effect<A, E, R>
 ): Effect.Effect<readonly [millis: number, value: A], E, R> =>

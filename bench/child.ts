@@ -1,5 +1,5 @@
 /**
- * One look at a home in a process of its own, for its time and its memory: `child.ts HOME open|plan|list`. Prints JSON.
+ * One read of a home in a process of its own, for its time and its memory: `child.ts HOME open|plan|list`. Prints JSON.
  */
 import { Slipway } from "@slipway/core"
 import { Console, Effect, Logger } from "effect"

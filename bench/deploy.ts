@@ -1,7 +1,7 @@
 /**
- * What a deployment costs: through the library by both transports, beside a bare `tmux new-session` process and beside the same
- * steps done by hand in a shell script; how many a second; how it grows with rows and with live sessions; and how soon an agent that
- * ends at once is known to have ended.
+ * What a deployment costs through the library, by both transports, beside a bare `tmux new-session` process and beside
+ * the same steps done by hand in a shell script. Also how many a second, and how the cost grows with rows and with live
+ * sessions. Also how soon an agent that ends at once is known to have ended.
  */
 import { Effect, Exit } from "effect"
 import { spawn, spawnSync } from "node:child_process"
@@ -173,7 +173,7 @@ export const sessions = Effect.fnUntraced(function*(place: Place.Place, scale: n
   ]
 })
 
-/** From the moment before an agent exits until whoever deploys it, or waits for it, has been told. */
+/** From the moment before an agent exits until its deployer, or the caller that waits for it, has the answer. */
 export const exits = Effect.fnUntraced(function*(place: Place.Place, scale: number) {
   const opened = yield* Place.open(place, "exits")
   const stamp = join(place.root, "exit-stamp")

@@ -3,8 +3,8 @@
  *
  *     npm run bench [-- --only NAME,NAME] [--scale N] [--json FILE]
  *
- * Everything runs in homes and on sockets of its own, which are gone afterwards. Each ratio is one of medians of a single run,
- * in which its subjects took turns.
+ * Everything runs in homes and on sockets of its own, which are removed afterwards. Each ratio is one of medians of a
+ * single run, in which its subjects took turns.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Console, DateTime, Effect, Logger, type Scope } from "effect"

@@ -1,10 +1,11 @@
 /**
- * What a start of the command costs: `slipway` as it is installed, in processes of its own, beside `node -e 0`, which no command
- * on Node can be faster than, and beside a bare `tmux new-session`.
+ * What a start of the command costs: `slipway` as it is installed, in processes of its own, beside a bare `tmux
+ * new-session`. Also beside `node -e 0`, which no command on Node can be faster than.
  *
  *     npm run build && node --conditions=source bench/start.ts [--scale N] [--json FILE]
  *
- * The home is made before, and the compiled code is in the cache, as from a user's third run on; the last line is without.
+ * The home is made before, and the compiled code is in the cache, as from a user's third run on; the last line is
+ * without.
  */
 import { Console, Effect, Logger } from "effect"
 import { spawnSync } from "node:child_process"

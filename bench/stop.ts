@@ -1,7 +1,8 @@
 /**
- * What the proof costs: `slipway.stop` of an agent that ends at TERM, from the call to the proof that nothing of it is left,
- * beside a bare `tmux kill-session` process on a session that runs the same program. The bare one answers before the processes
- * are gone; the last line adds the wait until they are, which a caller that wants to know would have to do.
+ * What the proof costs: `slipway.stop` of an agent that ends at TERM, from the call to the proof that nothing of it is
+ * left. Beside it: a bare `tmux kill-session` process on a session that runs the same program. The bare one answers
+ * before the processes have ended. The last line adds the wait until they have, which a caller that wants to know would
+ * have to do.
  */
 import { type DeployInput } from "@slipway/core"
 import { Effect } from "effect"
@@ -64,6 +65,6 @@ export const cost = Effect.fnUntraced(function*(place: Place.Place, scale: numbe
     base,
     compare(line(name, "slipway stop with proof, control mode", samples("control")), base, atMost(2)),
     compare(line(name, "slipway stop with proof, a process per call", samples("process")), base),
-    compare(line(name, "kill-session, and a wait until it is gone", proven.slice(10)), base)
+    compare(line(name, "kill-session, and a wait until it has ended", proven.slice(10)), base)
   ]
 })

@@ -36,7 +36,7 @@ const program = Effect.gen(function*() {
     yield* Console.log(`${helper.agent.id} helps`)
   }))
 
-  // A failure is typed, and tells what was released.
+  // A failure is typed, and reports what was released.
   const error = yield* Effect.flip(slipway.deploy({
     task: task.id,
     type: "failing",

@@ -1,10 +1,10 @@
 /**
- * Checks that the snippets in README.md and docs/ are true: `ts` blocks compile, `console` blocks print what they show when
- * they are run, `sh` blocks stand in a file of examples/ word for word, and `json` blocks parse.
+ * Checks that the snippets in README.md and docs/ are true. `ts` blocks compile, and `json` blocks parse. `console`
+ * blocks print what they show when they are run. `sh` blocks stand in a file of examples/ word for word.
  *
- * A `console` block has commands behind `$ ` and what they print below. All blocks of one page run in their order, in one
- * shell's directory, with a home and a tmux server of their own, and with the stand-ins of scripts/docs/ first on PATH, so that
- * no real agent is called. Ids, times and pids vary from run to run: see `Console.ts`.
+ * A `console` block has commands behind `$ ` and what they print below. All blocks of one page run in their order, in
+ * one shell's directory, with a home and a tmux server of their own. The stand-ins of scripts/docs/ are first on PATH,
+ * so that no real agent is called. Ids, times and pids vary from run to run: see `Console.ts`.
  */
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"

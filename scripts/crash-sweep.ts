@@ -1,9 +1,10 @@
 /**
- * Kills Slipway at every system call that changes anything, and shows that one reap makes all of it whole or gone.
+ * Kills Slipway at every system call that changes anything, and shows that after one reap each thing is whole or
+ * removed.
  *
- * `--sample 60 --seed 1` takes so many trials from all sweeps alike, `--full` takes all. `--only NAME` takes the sweeps whose name
- * begins so, `--transport control` or `process` those of one transport, `--json` prints every trial as JSON. Exits with 0 when no trial failed, 1 when one did, 2 when there can be
- * no sweep on this machine.
+ * `--sample 60 --seed 1` takes so many trials from all sweeps alike, `--full` takes all. `--only NAME` takes the sweeps
+ * whose name begins so, `--transport control` or `process` those of one transport, `--json` prints every trial as JSON.
+ * Exits with 0 when no trial failed, 1 when one did, 2 when there can be no sweep on this machine.
  */
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"

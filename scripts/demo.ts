@@ -1,8 +1,9 @@
 /**
- * Shows the promise in well under a minute, with real agents on a real tmux, in a home of its own: a deployment that
- * commits, one that fails at each step, one that is interrupted, and at the end the proof that nothing is left.
+ * Shows the promise in well under a minute, with real agents on a real tmux, in a home of its own. It shows a
+ * deployment that commits, one that fails at each step, one that is interrupted, and at the end the proof that nothing
+ * is left.
  *
- * Whatever ends it early (a signal, a reader that leaves, a failure), its agents are stopped and its files removed.
+ * If a signal, a reader that leaves, or a failure ends it early, its agents are stopped and its files removed.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { AgentCommand, CleanupReport, type DeployError, type DeployInput, Slipway, type Step } from "@slipway/core"
@@ -81,7 +82,7 @@ const commits = Effect.gen(function*() {
   const [elapsed, { agent: stubborn }] = yield* Effect.timed(slipway.deploy(request("stubborn", "stubborn.sh")))
   yield* say(`  ${green("committed")} ${stubborn.id} in ${describe(elapsed)}; it ignores HUP, INT and TERM`)
   const [took, [stopped]] = yield* Effect.timed(slipway.stop([stubborn.id], { grace: "200 millis" }))
-  yield* say(`  ${green(stopped?.state._tag ?? "?")} it with proof in ${describe(took)}: every process of it is gone`)
+  yield* say(`  ${green(stopped?.state._tag ?? "?")} it with proof in ${describe(took)}: every process of it has ended`)
 })
 
 const describe = (duration: Duration.Duration) => `${Math.round(Duration.toMillis(duration))} ms`
@@ -169,7 +170,7 @@ const presets = Effect.gen(function*() {
   yield* say(`  ${argv.join(" ")}`)
 })
 
-/** Looks at the machine itself. */
+/** Reads the machine itself. */
 const proof = Effect.gen(function*() {
   const slipway = yield* Slipway
   yield* title("5. What is left")

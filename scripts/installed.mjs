@@ -1,8 +1,8 @@
 /**
- * Compares what is installed in `node_modules` with what `package-lock.json` pins, and prints each difference on a line.
- * It asks no registry and writes nothing. Exit 0: what is installed is what is pinned; 1: it is not.
+ * Compares what is installed in `node_modules` with what `package-lock.json` pins, and prints each difference on a
+ * line. It asks no registry and writes nothing. Exit 0: what is installed is what is pinned; 1: it is not.
  *
- * A registry need not carry every optional package, so one may be missing, and one that the lock file does not name is
+ * A registry need not carry every optional package, so one may be missing. One that the lock file does not name is
  * accepted when a pinned package asks for exactly that version. With `--whole` an optional package that is pinned for
  * this very platform may not be missing either: what passes that needs no installation.
  *

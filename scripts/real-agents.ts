@@ -1,11 +1,12 @@
 /**
- * Proves Slipway on the real agents, end to end: installs each one that is named (claude, codex, gemini, opencode; claude
- * if none is) from npm into a temporary directory, points it at a stub of its provider's API on the loopback interface,
- * deploys it through the library, and looks for itself at what came of it and what is left.
+ * Proves Slipway on the real agents, end to end, for each one that is named (claude, codex, gemini, opencode; claude if
+ * none is). It installs the agent from npm into a temporary directory, and points it at a stub of its provider's API on
+ * the loopback interface. It deploys the agent through the library, and checks by itself what came of it and what is
+ * left.
  *
- * Needs the npm registry, a few hundred megabytes for a while, and no account. Whatever it made is gone when it ends,
- * also when it is interrupted: files, tmux servers, processes. Not part of the ordinary tests, since those need nothing
- * but this machine.
+ * Needs the npm registry, a few hundred megabytes for a while, and no account. All that it made is removed when it
+ * ends, also when it is interrupted: files, tmux servers, processes. Not part of the ordinary tests, since those need
+ * nothing but this machine.
  */
 import { NodeRuntime } from "@effect/platform-node"
 import { Slipway } from "@slipway/core"
@@ -146,7 +147,7 @@ const main = Effect.gen(function*() {
     return false
   }
   if (process.platform !== "linux") {
-    yield* Console.error("this looks for processes in /proc, which Linux alone has")
+    yield* Console.error("this finds processes in /proc, which Linux alone has")
     return false
   }
   const root = yield* Effect.acquireRelease(

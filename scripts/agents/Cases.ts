@@ -1,6 +1,6 @@
 /**
- * What is expected of every real agent, one case per promise. A case runs in directories of its own and answers with
- * findings; it makes one agent, and the look for what is left of it does not use Slipway's own eyes.
+ * What is expected of every real agent, one case per promise. A case runs in directories of its own, makes one agent,
+ * and answers with findings. It checks what is left of the agent without Slipway's own code.
  */
 import { type Agent, CleanupReport, type DeployInput, Slipway } from "@slipway/core"
 import { Anchor } from "@slipway/tmux"
@@ -157,7 +157,7 @@ const rollsBack = (ground: Ground) =>
     return [
       check("the deployment fails at readiness", step === "readiness", `${step}: ${message}`),
       check("its rollback is clean", isClean, CleanupReport.problems(cleanup)),
-      check("its files are gone", agentId !== null && !Fs.existsSync(scene.slipway.home.agentDirectory(agentId))),
+      check("its files are removed", agentId !== null && !Fs.existsSync(scene.slipway.home.agentDirectory(agentId))),
       ...yield* scene.nothingLeft
     ]
   })
@@ -180,7 +180,7 @@ const isInterrupted = (ground: Ground) =>
     return [
       check("the deployment is interrupted", Exit.hasInterrupts(exit), exit),
       check("its rollback is clean", CleanupReport.leftovers(report).length === 0, CleanupReport.problems(report)),
-      check("its files are gone", !Fs.existsSync(scene.slipway.home.agentDirectory(id))),
+      check("its files are removed", !Fs.existsSync(scene.slipway.home.agentDirectory(id))),
       ...yield* scene.nothingLeft
     ]
   })
@@ -199,7 +199,7 @@ const isStopped = (ground: Ground) =>
     ]
   })
 
-// The agent puts its shell into a session of its own; the command starts a child in one more, which tells both pids.
+// The agent puts its shell into a session of its own; the command starts a child in one more, which reports both pids.
 const toolCommand = (directory: string) =>
   `setsid sh -c "echo $$ \\$\\$ > '${directory}/tool.new' && mv '${directory}/tool.new' '${directory}/tool'; ` +
   `exec sleep 3600" & while :; do sleep 1; done`
@@ -275,7 +275,7 @@ const endsWithItsResult = (ground: Ground) =>
     const results = said.split("\n").filter((line) => Option.exists(decodeLine(line), hasType))
     return [
       endedAs(state, "a success", state._tag === "exited" && state.code === 0 && state.outcome === "success"),
-      check("it told one result", results.length === 1, results),
+      check("it gave one result", results.length === 1, results),
       check("the command did not run", !Fs.existsSync(join(scene.directory, "started"))),
       ...scene.deliveredUnseen(),
       ...yield* scene.nothingLeft

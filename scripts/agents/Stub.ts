@@ -1,6 +1,6 @@
 /**
- * A stand-in for a provider's API: an HTTP server on the loopback interface that answers as it is told, and keeps what
- * it was asked.
+ * A stand-in for a provider's API: an HTTP server on the loopback interface that answers as its caller set it up, and
+ * keeps what it was asked.
  *
  * It lives as long as the scope that it was made in; when that closes, open answers are cut and the port is free. It
  * reaches nothing itself.
@@ -14,8 +14,8 @@ import { json } from "./RealAgent.ts"
 export const answer = "hello from the stub"
 
 /**
- * What the stub does with a question to the model: answer, refuse, keep the answer open, or run a shell command first, which
- * the agent waits for or, `inBackground`, does not.
+ * What the stub does with a question to the model: answer, refuse, keep the answer open, or run a shell command first.
+ * The agent waits for that command; `inBackground`, it does not.
  */
 export type Behaviour =
   | { readonly _tag: "answers" }
@@ -39,7 +39,7 @@ const contains = (value: unknown, text: string): boolean =>
     ? value.includes(text)
     : typeof value === "object" && value !== null && Object.values(value).some((part) => contains(part, text))
 
-/** Starts a stub; `onQuestion` is told of each question before it is answered, while the agent waits. */
+/** Starts a stub; it calls `onQuestion` before it answers each question, while the agent waits. */
 export const serve = Effect.fnUntraced(function*(
   agent: RealAgent,
   behaviour: Behaviour,

@@ -1,12 +1,14 @@
 /**
- * Watches the processes of one case, independently of how Slipway finds them: by the directory of the case, which each
- * of them has in its environment or its arguments, and by descent from those, from their first sight on.
+ * Watches the processes of one case, independently of how Slipway finds them. It knows a process by the directory of
+ * the case, which each has in its environment or its arguments, and by descent from those, from their first sight on.
  *
- * The deployer's own processes name that directory too, since the home's socket is in it. They are no part of the case: what
- * descends from the deployer, and the home's tmux, which its server leaves that descent for. An agent descends from the server.
+ * The deployer's own processes name that directory too, since the home's socket is in it. They are no part of the case:
+ * neither what descends from the deployer, nor the home's tmux, whose server leaves that descent. An agent descends
+ * from the server.
  *
- * What one reading of the process table finds is kept by pid and start time, so that a process stays known when it is given to
- * another parent or wipes its environment. A process that comes and goes between two readings is not seen. Linux alone.
+ * What one reading of the process table finds is kept by pid and start time, so that a process stays known when it is
+ * given to another parent or wipes its environment. A process that comes and goes between two readings is not seen.
+ * Linux alone.
  */
 import * as Fs from "node:fs"
 
@@ -71,7 +73,7 @@ const identity = ({ pid, start }: Process) => `${pid}:${start}`
 
 export interface Watch {
   readonly look: () => void
-  /** Every process of the case that lives, after one more look. */
+  /** Every process of the case that lives, after one more reading. */
   readonly alive: () => ReadonlyArray<Process>
   /** Kills what `alive` finds, so that not even a failed case leaves a process. */
   readonly end: () => void

@@ -1,6 +1,6 @@
 /**
- * The program that is killed: does one thing on the world at a root through the library, by the transport that it is told,
- * and tells each moment of it on standard output as it comes.
+ * The program that is killed: does one thing on the world at a root through the library, by the transport that its
+ * arguments name. It prints each moment of it on standard output as it comes.
  */
 import { CleanupReport, type DeployError, type Observer, Slipway } from "@slipway/core"
 import { Cause, Effect, Exit, Logger } from "effect"
@@ -26,7 +26,7 @@ const observer: Observer = {
   onRolledBack: () => say("rolled-back")
 }
 
-// Output that comes at once is not what these two wait for, and so there is time for whoever is to kill or to signal.
+// These two do not wait for output that comes at once, so the process that kills or signals has time.
 const survived: Readonly<Record<string, number>> = { "deploy-slowly": 150, "deploy-for-long": 20_000 }
 
 const deploy = (slipway: Slipway["Service"]) =>

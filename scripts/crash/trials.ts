@@ -91,7 +91,7 @@ interface Sweep {
   readonly name: string
   readonly verb: string
   readonly prepare: (world: World.World, tools: Tools) => Promise<unknown>
-  /** The phase whose calls are meant; all of them from the moment that the home is open, where it is not told. */
+  /** The phase whose calls are meant; without it, all of them from the moment that the home is open. */
   readonly from?: string
   /** The type of the agent that the sweep is about, and the conditions that it may be in afterwards. */
   readonly subject: string
@@ -297,7 +297,7 @@ const clientCalls =
 type Quarry = "client" | "client and deployer" | "server"
 
 /**
- * An executable in place of tmux that traces one call of it: the control client, or the process that makes the session, or
+ * An executable in place of tmux that traces one call of it: the control client, the process that makes the session, or
  * the one that starts the server.
  */
 const wrapper = (world: World.World, tools: Tools, quarry: Quarry, log: string, inject?: string): string => {
@@ -567,7 +567,7 @@ const errnos: Readonly<Record<string, ReadonlyArray<string>>> = {
   vfork: ["EAGAIN"]
 }
 
-// A client that is gone is another failure than a disk that is full.
+// A client that has ended is another failure than a disk that is full.
 const errnosOf = (point: Trace.Point): ReadonlyArray<string> =>
   Trace.isToClient(point) ? ["EPIPE", "ECONNRESET"] : errnos[point.syscall] ?? []
 

@@ -1,6 +1,6 @@
 /**
- * A home, a project and a tmux socket for one crash, and an audit of them that looks at the machine itself: the registry's
- * file, tmux, /proc and the directories, through none of the code that is being judged.
+ * A home, a project and a tmux socket for one crash, and an audit of them. The audit reads the machine itself (the
+ * registry's file, tmux, /proc and the directories) and uses none of the code that is being judged.
  */
 import { Anchor } from "@slipway/tmux"
 import { spawnSync } from "node:child_process"
@@ -237,7 +237,7 @@ const draftsBelow = (directory: string): ReadonlyArray<string> =>
     ? Fs.readdirSync(directory, { recursive: true, encoding: "utf8" }).filter((name) => name.endsWith(".tmp"))
     : []
 
-/** Makes drafts look as if they had been there for long: the reaper leaves those alone that a writer may be at. */
+/** Makes drafts old: the reaper leaves those alone that a writer may be at. */
 export const ageDrafts = (world: World): void => {
   for (const directory of [world.home, world.project]) {
     for (const draft of draftsBelow(directory)) Fs.utimesSync(Path.join(directory, draft), 0, 0)
@@ -256,7 +256,7 @@ export interface Audit {
 const ownFiles = ["prompt.md", "launcher", "stdout.log", "stderr.log", "run.state"]
 const final = new Set(["exited", "stopped", "lost"])
 
-/** Looks once. */
+/** Audits once. */
 export const audit = (world: World): Audit => {
   const rows = new Map(rowsOf(world).map((row) => [row.id, row]))
   const sessions = sessionsOf(world)
@@ -298,12 +298,14 @@ export const audit = (world: World): Audit => {
     else faults.push(`${id}: ${sight}`)
   }
   for (const draft of [...draftsBelow(world.home), ...draftsBelow(world.project)]) faults.push(`draft ${draft}`)
-  for (const name of sessions) if (!isAgents(name)) faults.push(`session ${name} is nobody's`)
+  for (const name of sessions) if (!isAgents(name)) faults.push(`session ${name} belongs to no agent`)
   for (const pid of clients(world)) faults.push(`process ${pid} still talks to tmux`)
   return { agents, faults }
 }
 
-/** Looks until all is well, for at most so long: what a killed deployer had begun may take a moment to end by itself. */
+/**
+ * Audits until all is well, for at most so long: what a killed deployer had begun may take a moment to end by itself.
+ */
 export const settledAudit = async (world: World, withinMillis = 4000): Promise<Audit> => {
   const until = Date.now() + withinMillis
   while (true) {

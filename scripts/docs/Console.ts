@@ -1,9 +1,9 @@
 /**
  * Runs the commands of a `console` block and compares what they print with what the block shows.
  *
- * What varies may vary: ids of agents and tasks (the first time that one is shown it stands for the one that was made, and
- * from then on for that alone), times, durations, sizes, pids, and the directory of the run, which the page calls
- * `/home/you`. A line `…` stands for any number of lines. Everything else has to be the same, to the letter.
+ * What varies may vary: ids of agents and tasks, times, durations, sizes, pids, and the directory of the run, which the
+ * page calls `/home/you`. An id stands, from the first time that it is shown, for the one that was made and for that
+ * alone. A line `…` stands for any number of lines. Everything else has to be the same, to the letter.
  */
 import { spawnSync } from "node:child_process"
 import * as Path from "node:path"

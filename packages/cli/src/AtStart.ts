@@ -1,9 +1,9 @@
 /**
- * What the shell line at the top of `bin/slipway.mjs` found before Node began, and Node no longer knows: which signals were
- * ignored (Node sets all of them back), and the soft limit of open files (Node raises it to the hard one).
+ * What the shell line at the top of `bin/slipway.mjs` found before Node began, and Node no longer knows. These are the
+ * ignored signals, which Node resets, and the soft limit of open files, which Node raises to the hard one.
  *
- * It comes in one variable, which names the process that it is about: what another process has left there says nothing, and
- * neither does a command that was started without that line. The program removes the variable before it starts anything.
+ * It comes in one variable that names its process by pid. A value that another process left there is passed over. A
+ * command that was started without that line has none. The program removes the variable before it starts anything.
  */
 import { constants } from "node:os"
 

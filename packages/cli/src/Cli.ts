@@ -1,8 +1,8 @@
 /**
- * What the commands use of `effect/cli`, and how its outcomes are shown: the module to look at when that one changes.
+ * What the commands use of `effect/cli`, and how its outcomes are shown: the module to check when `effect/cli` changes.
  *
- * Help that was asked for goes to standard output. A command line that can't be used is answered on standard error with the
- * problem and where to read on, never with the whole help; with `--json` also with one JSON value on standard output.
+ * Help that was asked for goes to standard output. For a command line that can't be used, standard error gets the
+ * problem and names the help to read, never the whole help. With `--json`, standard output also gets one JSON value.
  */
 import { Effect, Layer, Option } from "effect"
 import { Argument, CliConfig, CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
@@ -82,7 +82,7 @@ const beforeOperands = (args: ReadonlyArray<string>): ReadonlyArray<string> => {
 export const wantsJson = (args: ReadonlyArray<string>): boolean =>
   beforeOperands(args).some((arg) => arg === "--json" || arg === "--json=true")
 
-/** Whether a command line asks for everything to be told. */
+/** Whether a command line asks for the most detailed log. */
 export const wantsTrace = (args: ReadonlyArray<string>): boolean => {
   const given = beforeOperands(args)
   const level = given.find((arg) => arg.startsWith("--log-level="))?.slice("--log-level=".length) ??
@@ -92,8 +92,8 @@ export const wantsTrace = (args: ReadonlyArray<string>): boolean => {
 }
 
 /**
- * Whether an argument looks like a flag. What comes behind a flag that takes a value and does not look like one is that
- * value, also when it begins with a dash, as prompts that are lists do.
+ * Whether an argument has the form of a flag. An argument behind a flag that takes a value is that value unless it has
+ * this form. So a value may begin with a dash, as prompts that are lists do.
  */
 const looksLikeFlag = (arg: string): boolean => /^(?:--[a-z][a-z-]*(?:=.*)?|-[a-zA-Z]|--)$/s.test(arg)
 

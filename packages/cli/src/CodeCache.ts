@@ -1,14 +1,14 @@
 /**
  * Compiled code of the program, kept between runs: V8 then neither parses nor compiles what an earlier run has used.
  *
- * It lives in `slipway` in the user's cache directory (XDG), one file per command, since each uses other functions. What
- * stands there is run as code, so only a directory of this user that nobody else may write to is used, and none is made
- * in somebody else's home. A file is taken only with the checksums of the program and of its own content: V8 checks its
- * version and its flags, but neither of these. Everything else is as if there were no cache: nothing here fails, a disk
- * that is full or read-only included.
+ * It lives in `slipway` in the user's cache directory (XDG), one file per command, since each uses other functions. V8
+ * runs what stands there as code. So only a directory of this user that no other user may write to is used, and none is
+ * made in another user's home. A file is taken only with the checksums of the program and of its own content: V8 checks
+ * its version and its flags, but neither of these. In all other cases the program runs as if there were no cache:
+ * nothing here fails, not even on a disk that is full or read-only.
  *
- * A file is complete under its name or not there. It is written when the command ends, and once more after the next
- * run, with what that one has used besides; then it stays. Nothing is promised about its removal: it is a cache.
+ * A file is complete under its name or not there. A command writes it when it ends. The next run writes it once more,
+ * with what that one has used besides; then it stays. Nothing is promised about its removal: it is a cache.
  *
  * Node's own compile cache holds only what is compiled at load, which is a small part of what a run compiles.
  */

@@ -1,8 +1,8 @@
 /**
  * Durations as people type them, and as tables show them.
  *
- * Understood are numbers with units (`500ms`, `2s`, `1h30m`, `7d`, `2 seconds`). A number alone is refused, because nothing
- * tells its unit; so is what is negative, or longer than a year.
+ * Understood are numbers with units (`500ms`, `2s`, `1h30m`, `7d`, `2 seconds`). A number alone is refused, because its
+ * unit is not known. So is a duration that is negative, or longer than a year.
  */
 import { Option } from "effect"
 
@@ -19,7 +19,7 @@ const units: ReadonlyArray<readonly [pattern: RegExp, millis: number]> = [
 
 const maxMillis = 366 * unitMillis.d
 
-/** What a duration should look like, for help and messages. */
+/** The form of a duration, for help and messages. */
 export const expected = "a duration such as 500ms, 2s, 5m, 1h30m or 7d, of at most a year"
 
 /** The milliseconds of a duration, if it is one. */

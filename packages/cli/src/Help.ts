@@ -115,7 +115,7 @@ export const render = (doc: HelpDoc.HelpDoc, look: Look): string => {
     ...(isRoot ? section("Exit codes", rows(exitCodes, look)) : []),
     "",
     isRoot
-      ? "'slipway COMMAND --help' tells more about a command."
+      ? "'slipway COMMAND --help' says more about a command."
       : `Every command also takes --json, --home and --socket; see 'slipway --help'.`
   ].join("\n")
 }

@@ -96,7 +96,7 @@ export const main = (args: ReadonlyArray<string>) => ({ exitWith, received }: Pr
     if (Exit.isSuccess(exit)) return ExitCode.done
     return yield* Report.cause(exit.cause, { signal: received(), trace: Cli.wantsTrace(args) })
   })
-  // Built inside of the mask too, so that no signal finds the command without a way to tell how it ended.
+  // Built inside of the mask too, so that no signal finds the command without a way to report how it ended.
   return Effect.uninterruptibleMask((restore) =>
     Effect.exit(restore(program)).pipe(
       Effect.flatMap(codeOf),

@@ -1,9 +1,11 @@
 /**
- * Serves metrics over HTTP on the loopback interface, for as long as a scope; loaded by the one command that asks for it.
+ * Serves metrics over HTTP on the loopback interface, for as long as a scope; loaded by the one command that asks for
+ * it.
  *
- * `GET /metrics` answers with what it is given. When that can't be had (a locked or damaged registry, a full disk), or not in time, the
- * answer is 503 with a sentence, and the next one is tried anew: no scrape hangs, and none ends the program. Connections
- * are few and short. When the scope closes the port is free at once: whoever is still connected is cut off.
+ * `GET /metrics` answers with the metrics that the caller supplies. When these can't be read in time, or at all (a
+ * locked or damaged registry, a full disk), the answer is 503 with a sentence. The next request tries anew: no scrape
+ * hangs, and none ends the program. Connections are few and short. When the scope closes, clients that are still
+ * connected are cut off, and the port is free at once.
  */
 import { NodeHttpServer } from "@effect/platform-node"
 import { Context, Duration, Effect, Layer, Predicate } from "effect"
@@ -25,7 +27,7 @@ export interface Options<E> {
   readonly metrics: Effect.Effect<string, E>
 }
 
-const unavailable = (why: string) => HttpServerResponse.text(`metrics can't be told now: ${why}\n`, { status: 503 })
+const unavailable = (why: string) => HttpServerResponse.text(`metrics can't be read now: ${why}\n`, { status: 503 })
 
 const answer = <E extends { readonly message: string }>(metrics: Effect.Effect<string, E>) =>
   metrics.pipe(

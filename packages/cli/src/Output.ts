@@ -1,11 +1,14 @@
 /**
  * The one place that prints.
  *
- * Standard output carries the answer and nothing else: with `--json` exactly one JSON value, otherwise text for people. Notes,
- * problems, progress and logs go to standard error. A reader that goes away (a closed pipe) mutes the output and changes
- * nothing else: no release is cut short by it, and no exit code depends on it. An answer that can't be written is said, and is
- * not success. Text from outside (descriptions, paths, messages) is freed of control characters first, so that it can't drive
- * the terminal; the output of agents is passed on byte for byte.
+ * Standard output carries the answer and nothing else: with `--json` exactly one JSON value, otherwise text for people.
+ * Notes, problems, progress and logs go to standard error.
+ *
+ * A reader that closes its end (of a pipe) mutes the output and changes nothing else: it cuts no release short, and no
+ * exit code depends on it. An answer that can't be written is reported, and the command has not succeeded.
+ *
+ * Text from outside (descriptions, paths, messages) is freed of control characters first, so that it can't drive the
+ * terminal. The output of agents is passed on byte for byte.
  */
 import { currentCaller } from "@slipway/core"
 import { Console, Context, Deferred, Effect, Layer, Logger, Predicate, References } from "effect"
@@ -34,7 +37,7 @@ export class Output extends Context.Service<Output, {
   readonly bytes: (stream: Streams.Name, bytes: Uint8Array) => Effect.Effect<void>
   /** Whether an answer could not be written, which has been said. */
   readonly isLost: Effect.Effect<boolean>
-  /** Completes when nobody reads standard output any more. */
+  /** Completes when standard output has no reader any more. */
   readonly closed: Effect.Effect<void>
   /** How many columns help may take. */
   readonly width: number

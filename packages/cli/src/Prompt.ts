@@ -16,7 +16,7 @@ export interface Source {
   readonly file: Option.Option<string>
 }
 
-/** How long a prompt may be awaited in silence: whoever sees the command wait is told what for. */
+/** How long the command waits for a prompt in silence; then it names what it waits for. */
 const patience = "1 second"
 
 const sources = "give it with --prompt TEXT, with --prompt-file FILE, or on standard input"

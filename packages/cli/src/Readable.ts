@@ -1,9 +1,10 @@
 /**
- * The bytes of whatever a path names and can be read: a file, a named pipe, `<(…)`, `/dev/stdin`, a device, a terminal.
+ * The bytes of anything that a path names and can be read: a file, a named pipe, `<(…)`, `/dev/stdin`, a device, a
+ * terminal.
  *
- * Effect's file system reads at positions, which a pipe has none of. Nothing here blocks: a pipe without a writer is opened at
- * once and waited for by the event loop, so that an interruption ends the wait and closes what was opened. A thread that blocked
- * in a read would keep the process from ending.
+ * Effect's file system reads at positions, which a pipe has none of. Nothing here blocks: a pipe without a writer is
+ * opened at once, and the event loop waits for it. So an interruption ends the wait and closes what was opened. A
+ * thread that blocked in a read would keep the process from ending.
  */
 import { NodeStream } from "@effect/platform-node"
 import { Effect, Stream } from "effect"

@@ -1,8 +1,8 @@
 /**
- * Tells how a command ended, where the command has not told so itself, and answers with the exit code.
+ * Reports how a command ended, where the command has not done so itself, and answers with the exit code.
  *
- * A failure is one short message on standard error that says what to do; with `--json` also one value on standard output. A
- * defect is named as one, without a stack trace unless the log level is debug. Nothing here fails.
+ * A failure is one short message on standard error that says what to do; with `--json` also one value on standard
+ * output. A defect is named as one, without a stack trace unless the log level is debug. Nothing here fails.
  */
 import { CleanupReport, DeployError } from "@slipway/core"
 import { Cause, Effect, Option } from "effect"
@@ -32,7 +32,7 @@ const flags: Readonly<Record<string, string>> = {
   stallMillis: "--stall-after"
 }
 
-// A range of milliseconds means nothing to somebody who gave a duration.
+// A range of milliseconds means nothing to a person who gave a duration.
 const worded = (field: string, problem: string): string =>
   field.endsWith("Millis")
     ? problem.replace(

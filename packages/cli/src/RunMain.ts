@@ -1,14 +1,15 @@
 /**
  * Runs the command as the main program of this process, and answers its signals.
  *
- * A signal that was ignored when the command was started stays ignored (`nohup`, `&` in a script). Otherwise INT, TERM and HUP interrupt the program, whose releases then run to their end; the program itself says which code that
- * ends with. A second signal leaves at once with 6, since it cuts the releases short: what they would have released stays
- * on record. The same signal again within 50 ms is taken for the same one, because launchers such as npx pass on what the
- * terminal has already sent to the whole group. Each release is bounded in time, so there is no limit here.
+ * A signal that was ignored when the command was started stays ignored (`nohup`, `&` in a script). Otherwise INT, TERM
+ * and HUP interrupt the program. Its releases then run to their end, and the program itself says which exit code
+ * follows. A second signal leaves at once with 6, since it cuts the releases short: what they would have released stays
+ * on record. The same signal again within 50 ms counts as the same one: launchers such as npx pass on what the terminal
+ * has already sent to the whole group. Each release is bounded in time, so there is no limit here.
  *
- * The process ends when everything that was printed has left it, however long its reader takes; a signal then leaves at once, and
- * after a signal what was printed has a second to leave. A command whose answer could not be written ends with 4 where it
- * would have ended with 0.
+ * The process ends when everything that was printed has left it, however long its reader takes. A signal in this time
+ * leaves at once. After a signal, what was printed has a second to leave. A command whose answer could not be written
+ * ends with 4 where it would have ended with 0.
  */
 import { type Effect, Runtime } from "effect"
 import * as AtStart from "./AtStart.ts"
@@ -19,7 +20,7 @@ const signals = ["SIGINT", "SIGTERM", "SIGHUP"] as const
 
 const sameSignalNanos = 50_000_000n
 
-/** What a program is told. */
+/** What a program is given. */
 export interface Process {
   /** The signal that interrupted it, if one did. */
   readonly received: () => NodeJS.Signals | undefined
@@ -54,7 +55,7 @@ export const runMain = (program: (process: Process) => Effect.Effect<void>): voi
       }
       Streams.write(
         "stderr",
-        "slipway: left at once on a second signal; what is left of a rollback stays on record, and the next look at it (slipway ps, slipway reap) finishes it\n"
+        "slipway: left at once on a second signal; what is left of a rollback stays on record, and the next command that reads it (slipway ps, slipway reap) finishes it\n"
       )
       process.exit(ExitCode.leftBehind)
     }

@@ -62,7 +62,7 @@ export const notDeployed = (failed: {
   }
 }
 
-/** A deployment that failed, with what the agent left to tell. */
+/** A deployment that failed, with the end of what the agent wrote. */
 export const deployError = (error: DeployError, message: string) => ({
   ...notDeployed({
     error: message,

@@ -1,11 +1,11 @@
 /**
- * The first lines of the command: tells its version, or runs the program with what an earlier run has compiled of it.
+ * The first lines of the command: prints its version, or runs the program with what an earlier run has compiled of it.
  *
  * Signals that were ignored at the start are ignored again first of all, before the program is loaded.
  *
- * The version alone needs nothing of the program. Whatever keeps it from being printed here is left to the program, which
- * answers the same and knows what to do about it. With source maps enabled, Node loads the program itself, since it
- * doesn't look for the maps of scripts.
+ * The version alone needs nothing of the program. If it can't be printed here, for any reason, the program is run: it
+ * gives the same answer and handles the failure. With source maps enabled, Node loads the program itself, since Node
+ * does not read the maps of scripts.
  */
 import * as Fs from "node:fs"
 import { createRequire, Module } from "node:module"

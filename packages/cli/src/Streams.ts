@@ -1,14 +1,18 @@
 /**
- * Standard output and standard error, written whole: what was accepted here has left the process when `drained` answers.
+ * Standard output and standard error, written whole: what was accepted here has left the process when `drained`
+ * answers.
  *
- * A reader that goes away (a closed pipe, a terminal that hung up) closes the stream: what comes later is dropped, and nothing
- * else changes. Whatever else a write meets (a full disk, a quota, a broken device) closes it too, is said on standard error, and
- * is kept as `lost` where it concerned an answer, since a command whose answer is lost has not succeeded.
+ * A reader that closes its end (a closed pipe, a terminal that hung up) closes the stream: later writes are dropped,
+ * and nothing else changes. Any other failure of a write (a full disk, a quota, a broken device) closes it too, and
+ * standard error reports it. Where it concerned an answer, it is kept as `lost`, since a command whose answer is lost
+ * has not succeeded.
  *
- * Pipes and sockets are Node's own streams, which queue what their reader has not taken yet. Files, devices and terminals are
- * written here: Node's stream for files takes a write of a part for a whole one, and its stream for terminals blocks the whole
- * process while a terminal is stopped. Nothing here waits, throws or ends the process; a reader that never reads keeps
- * `drained` from answering, and it is for the caller to bound that.
+ * Pipes and sockets are Node's own streams, which queue what their reader has not taken yet. Files, devices and
+ * terminals are written here, for two reasons. Node's stream for files takes a write of a part for a whole one. Its
+ * stream for terminals blocks the whole process while a terminal is stopped.
+ *
+ * Nothing here waits, throws or ends the process. A reader that never reads keeps `drained` from answering; the caller
+ * has to bound that.
  */
 import * as Fs from "node:fs"
 
@@ -112,7 +116,7 @@ const flush = (name: Name, state: State, descriptor: number): void => {
   }
 }
 
-/** Writes, or drops what nobody can read any more; `taken` is called when it has left the process, or can't any more. */
+/** Writes, or drops what has no reader any more; `taken` is called when it has left the process, or can't any more. */
 export const write = (
   name: Name,
   data: string | Uint8Array,
@@ -132,7 +136,7 @@ export const write = (
   })
 }
 
-/** Calls back when nobody can read standard output any more. */
+/** Calls back when standard output has no reader any more. */
 export const whenClosed = (listener: () => void): void => {
   closedListeners.push(listener)
 }

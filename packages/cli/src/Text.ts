@@ -47,8 +47,8 @@ const resultOf = ({ code, outcome, signal }: Extract<Agent.State, { readonly _ta
   const told = code !== 0 || outcome === "success"
     ? ""
     : outcome === "failure"
-    ? ", but its output tells of a failure"
-    : ", and its output does not tell whether it succeeded"
+    ? ", but its output reports a failure"
+    : ", and its output does not say whether it succeeded"
   return `ended with exit code ${code}${told}`
 }
 

@@ -1,10 +1,10 @@
 /**
  * The variables that `--env` and `--env-file` set for an agent.
  *
- * `--env K` takes the value from the caller's environment, so that it stands in no argument list; `--env K=V` goes before what the
- * file says, and of several of one name the last one holds. A file has one `K=V` per line; empty lines, lines that begin with
- * `#`, and an `export` in front are passed over. A value is taken literally, but for one pair of matching quotes around all of it.
- * No message repeats a value.
+ * `--env K` takes the value from the caller's environment, so that it stands in no argument list. `--env K=V` goes
+ * before what the file says; of several of one name the last one holds. A file has one `K=V` per line; empty lines,
+ * lines that begin with `#`, and an `export` in front are passed over. A value is taken literally, but for one pair of
+ * matching quotes around all of it. No message repeats a value.
  */
 import { currentCaller } from "@slipway/core"
 import { Effect, Option } from "effect"

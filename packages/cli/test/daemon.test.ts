@@ -115,7 +115,7 @@ const deadDeployment = Effect.fnUntraced(function*(box: Sandbox, type: string, c
   return row?.id ?? ""
 })
 
-/** An agent that ends with 4 when it is told to. */
+/** An agent that ends with 4 when the test asks for it. */
 const untilTold = Effect.fnUntraced(function*(box: Sandbox, type: string) {
   const told = box.path(`${type}.told`)
   const deployed = yield* box.deploy(`until [ -e '${told}' ]; do sleep 0.05; done; exit 4`, ["--type", type])
@@ -153,7 +153,7 @@ describe("a standing reaper", () => {
         assert.isAbove(server, 1)
         process.kill(server, "SIGKILL")
         yield* eventually(
-          "the server is gone",
+          "the server has ended",
           () => /^(|State:\s+Z)/m.test(procFile(server, "status").match(/^State:.*$/m)?.[0] ?? "")
         )
         yield* eventually(
@@ -174,7 +174,7 @@ describe("a standing reaper", () => {
   )
 
   it.live(
-    "tells that the registry is locked for longer than it waits, and settles when it is free again",
+    "reports that the registry is locked for longer than it waits, and settles when it is free again",
     () =>
       Effect.gen(function*() {
         const box = yield* sandbox
@@ -184,7 +184,7 @@ describe("a standing reaper", () => {
           box,
           Effect.gen(function*() {
             agent.tell()
-            yield* eventually("it is told", () => watching.stderr.includes(failedTurn))
+            yield* eventually("the failed turn is reported", () => watching.stderr.includes(failedTurn))
             assert.strictEqual(statusOf(box, agent.id), "running")
           })
         )
@@ -196,7 +196,7 @@ describe("a standing reaper", () => {
     240_000
   )
 
-  it.live("begins and looks while another process holds the registry's write lock", () =>
+  it.live("begins and reads while another process holds the registry's write lock", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       yield* box.run(["ps"])
@@ -271,7 +271,7 @@ describe("a standing reaper", () => {
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
         const quiet = yield* watcher(box, "1h")
         assert.strictEqual(yield* ends(quiet, signal), 128 + Os.constants.signals[signal])
-        // It is still at it when the agent that ignores TERM has been told to end.
+        // It is still at it when the agent that ignores TERM has been asked to end.
         const dead = yield* deadDeployment(box, signal.toLowerCase(), stubborn)
         const busy = yield* watcher(box)
         yield* becomes(box, dead, "ending")
@@ -297,7 +297,7 @@ const fill = (path: string): void => {
 }
 
 describe.skipIf(!canMount)("a standing reaper on a disk of its own", () => {
-  it.live("tells that the disk is full, and settles when there is room again", () =>
+  it.live("reports that the disk is full, and settles when there is room again", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       yield* disk(box, "300m")
@@ -378,7 +378,7 @@ describe.skipIf(process.platform !== "linux")("a standing reaper is cheap", () =
         const ratio = late.memory / early.memory
         if (process.env["SLIPWAY_STATISTICS"] !== undefined) console.log(early, late, ratio)
         assert.isBelow(ratio, memoryRatio, JSON.stringify([early, late]))
-        // A look at tmux that is under way has some.
+        // A query of tmux that is under way has some.
         assert.isAtMost(late.files, early.files + 8)
         assert.strictEqual(yield* ends(watching, "SIGTERM"), 143)
       }),
@@ -386,7 +386,7 @@ describe.skipIf(process.platform !== "linux")("a standing reaper is cheap", () =
   )
 
   it.live(
-    `a quiet turn takes at most ${turnRatio} of the time that looking by a command takes, and a pause none`,
+    `a quiet turn takes at most ${turnRatio} of the time that 'slipway ps' takes, and a pause none`,
     () =>
       Effect.gen(function*() {
         const box = yield* sandbox

@@ -86,7 +86,7 @@ describe("deploy", () => {
       assert.deepStrictEqual(box.sessions(), [value.tmux_session])
     }))
 
-  it.live("tells people what was deployed and how to go on", () =>
+  it.live("says to people what was deployed and how to go on", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const { code, stderr, stdout } = yield* box.run([
@@ -357,7 +357,7 @@ describe("deploy", () => {
       assert.strictEqual(task.value.project, Path.join(box.directory, "#(touch x)"))
     }))
 
-  it.live("what the machine lacks is told with exit code 4, and nothing is made", () =>
+  it.live("what the machine lacks is reported with exit code 4, and nothing is made", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const tools = Path.join(box.directory, "tools")
@@ -380,7 +380,7 @@ describe("deploy", () => {
       assert.deepStrictEqual((yield* box.json(["ps", "--all"])).value.agents, [])
     }))
 
-  it.live("what can't be released is named with exit code 6, stays on record, and is released by the next look", () =>
+  it.live("what can't be released is named with exit code 6, stays on record, and is released by the next command that reads it", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const tools = Path.join(box.directory, "tools")

@@ -9,7 +9,7 @@ const sandbox = useSandbox()
 const deploy = ["deploy", "--prompt", "x", "--ready", "none", "--", "sleep", "1000"]
 
 describe.skipIf(!canMount)("a disk", () => {
-  it.live("with too little free space is told with exit code 4 before anything is made", () =>
+  it.live("with too little free space is reported with exit code 4 before anything is made", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       yield* disk(box, "50m")
@@ -19,7 +19,7 @@ describe.skipIf(!canMount)("a disk", () => {
       assert.deepStrictEqual(box.rows(), [])
     }))
 
-  it.live("that can't be written is told with exit code 4, and the registry stays as it is", () =>
+  it.live("that can't be written is reported with exit code 4, and the registry stays as it is", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       yield* disk(box, "300m")

@@ -159,7 +159,7 @@ describe("a prompt file", () => {
       yield* box.assertNothingLeft
     }))
 
-  it.live("that nobody writes is said to be waited for, and a signal ends the wait", () =>
+  it.live("that has no writer is said to be waited for, and a signal ends the wait", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       execFileSync("mkfifo", [box.path("fifo")])

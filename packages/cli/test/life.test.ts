@@ -53,7 +53,7 @@ describe("tasks", () => {
       assert.notInclude(table.stdout + human.stdout, "\u001b", "a description can't drive the terminal")
     }))
 
-  it.live("that do not exist, or can't, are told of with the right code", () =>
+  it.live("that do not exist, or can't, are reported with the right code", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       for (const id of ["TASK-20260102-030405-0a1b2c3d", "nonsense", ""]) {
@@ -102,7 +102,7 @@ describe("agents", () => {
       assert.match(human.stdout, new RegExp(`^${over.agent_id}  exited 3\n`))
     }))
 
-  it.live("that do not exist are told of with exit code 7", () =>
+  it.live("that do not exist are reported with exit code 7", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       for (const id of ["worker-260102-030405-0a1b2c", "nonsense", "*", "../x"]) {
@@ -217,7 +217,7 @@ describe("agents", () => {
 })
 
 describe("the command", () => {
-  it.live("tells its version and its help without opening a home", () =>
+  it.live("prints its version and its help without opening a home", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const version = yield* box.run(["--version"])

@@ -153,7 +153,7 @@ describe("reap --watch --metrics-port", () => {
       assert.strictEqual((yield* get(port, "/")).status, 404)
       // Every address of 127/8 is this machine, and only one of them is listened on.
       assert.isFalse(yield* connects("127.0.0.2", port))
-      // Somebody who says nothing must not hold up the end.
+      // A client that sends nothing must not hold up the end.
       const silent = Net.connect({ host: "127.0.0.1", port })
       silent.on("error", () => {})
       yield* until("it is connected", () => !silent.connecting)
@@ -196,7 +196,7 @@ describe("reap --watch --metrics-port", () => {
       yield* alter(box, "ALTER TABLE tallies RENAME TO hidden")
       const { body, status } = yield* get(port)
       assert.strictEqual(status, 503)
-      assert.match(body, /^metrics can't be told now: the registry could not count what happened: [^\n]+\n$/)
+      assert.match(body, /^metrics can't be read now: the registry could not count what happened: [^\n]+\n$/)
       yield* alter(box, "ALTER TABLE hidden RENAME TO tallies")
       yield* scraped(port)
       assert.isFalse(watching.ended)

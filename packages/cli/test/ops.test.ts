@@ -22,7 +22,7 @@ const outcomes = (items: ReadonlyArray<Item>) => items.map(({ outcome, verdict }
 /** A deployment whose deployer was killed while it waited for the agent; answers with the agent's id. */
 const deadDeployment = Effect.fnUntraced(function*(box: Sandbox, type: string) {
   const up = box.path(`${type}.up`)
-  // Told when all of the agent's processes are there.
+  // Touched when all of the agent's processes are there.
   const script = `setsid sleep 300 & touch '${up}'; exec sleep 301`
   const deployer = yield* box.start(
     ["deploy", "--prompt", "x", "--type", type, "--ready-within", "60s", "--", "sh", "-c", script]
@@ -37,7 +37,7 @@ const deadDeployment = Effect.fnUntraced(function*(box: Sandbox, type: string) {
 
 const deadDeployer = /^process \d+ has ended$/
 
-/** Everything of the home and its sessions that a look could change. */
+/** Everything of the home and its sessions that a query could change. */
 const state = (box: Sandbox) => ({
   rows: box.rows(),
   sessions: box.sessions(),
@@ -64,7 +64,7 @@ const brokenTmux = (box: Sandbox) => {
 }
 
 describe("reap", () => {
-  it.live("--dry-run shows what a killed deployer left and changes nothing; reap makes all of it go away", () =>
+  it.live("--dry-run shows what a killed deployer left and changes nothing; reap cleans up all of it", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const id = yield* deadDeployment(box, "killed")
@@ -294,7 +294,7 @@ describe("reap --watch", () => {
       const id = yield* deadDeployment(box, "held")
       Fs.writeFileSync(broken, "")
       const watching = yield* box.start(["reap", "--watch", "--every", "200ms"], { env })
-      yield* until("it is told", () => watching.stdout.includes(`${id} dead-deployment: left (tmux_session`))
+      yield* until("it is reported", () => watching.stdout.includes(`${id} dead-deployment: left (tmux_session`))
       Fs.rmSync(broken)
       yield* until("it is reaped", () => watching.stdout.includes(`${id} unfinished-ending: done`))
       assert.strictEqual((yield* ends(watching, "SIGTERM")).code, 143)
@@ -417,7 +417,7 @@ describe("doctor", () => {
 })
 
 describe("limits of time", () => {
-  it.live("stop an agent when it is looked at; wait answers 8, and show tells which limit it was", () =>
+  it.live("stop an agent when it is read; wait answers 8, and show names the limit", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const trap = "trap '' TERM; setsid sleep 300 &"

@@ -6,7 +6,7 @@ import { canMount, catches, mount, procFile, type Sandbox, until, useSandbox } f
 
 const sandbox = useSandbox()
 
-/** What a pipe holds while nobody reads it, less room for the first bytes of an answer. */
+/** What a pipe holds while it is not read, less room for the first bytes of an answer. */
 const filling = 65_000
 
 /** A pipe that the test itself reads, when it wants to, and that has room for little. */
@@ -16,7 +16,7 @@ const slowPipe = (box: Sandbox) =>
       const path = box.path("pipe")
       execFileSync("mkfifo", [path])
       const reader = Fs.openSync(path, Fs.constants.O_RDONLY | Fs.constants.O_NONBLOCK)
-      // Of its own, since whoever inherits it decides whether it blocks.
+      // Of its own, since any process that inherits it decides whether it blocks.
       const writer = Fs.openSync(path, "w")
       Fs.rmSync(path)
       Fs.writeSync(writer, Buffer.alloc(filling))

@@ -81,7 +81,7 @@ describe("rebuild", () => {
       assert.include(shown.stdout, "rebuilt from its task entry")
     }))
 
-  it.live("it is refused while a command has the registry open, and finds the projects that it is told", () =>
+  it.live("it is refused while a command has the registry open, and finds the projects that it is given", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const { agent_id: running } = yield* box.deploy("exec sleep 1000")
@@ -105,7 +105,7 @@ describe("rebuild", () => {
       const nowhere = yield* box.json(["rebuild", "--project", "/nowhere"])
       assert.deepStrictEqual([nowhere.code, nowhere.value.error_tag], [2, "InvalidRequest"])
       assert.include(nowhere.value.error, "there is no directory /nowhere to search for tasks")
-      // Its launcher tells where the workspace is, wherever this is asked.
+      // Its launcher names the workspace, whatever directory the command runs in.
       const { code, value } = yield* box.json(["rebuild", "--project", box.directory, "--project", box.project], {
         cwd: box.directory
       })

@@ -106,7 +106,7 @@ export const until = (what: string, condition: () => boolean) =>
     Effect.timeoutOrElse({ duration: "10 seconds", orElse: () => Effect.die(new Error(`never happened: ${what}`)) })
   )
 
-/** What /proc tells of a process in one of its files; nothing for one that has ended. */
+/** What /proc reports of a process in one of its files; nothing for one that has ended. */
 export const procFile = (pid: number | string, name: string): string => {
   try {
     return Fs.readFileSync(`/proc/${pid}/${name}`, "utf8")
@@ -295,7 +295,7 @@ export class Sandbox {
   })
 
   readonly close = Effect.gen({ self: this }, function*() {
-    // What a test that was cut short has started would go on without anybody.
+    // What a test that was cut short has started would go on without an owner.
     for (const running of this.#started) if (!running.ended) yield* running.signal("SIGKILL")
     if (this.homeId !== undefined && Fs.existsSync(Path.join(this.home, "tmux.sock"))) {
       yield* this.run(["stop", "--all", "--grace", "200ms"])

@@ -84,7 +84,7 @@ describe("signals", () => {
       assert.isTrue(codes.includes(130), codes.join())
     }))
 
-  it.live("a second signal leaves at once with 6, and the next look rolls back", () =>
+  it.live("a second signal leaves at once with 6, and the next command rolls back", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const deploying = yield* box.start(

@@ -9,7 +9,7 @@ const sandbox = useSandbox()
 
 const cacheOf = (box: Sandbox): string => Path.join(box.directory, ".cache", "slipway")
 
-/** The files of the cache, with what tells one that was written anew. */
+/** The files of the cache, with what shows that one was written anew. */
 const cached = (directory: string): Record<string, string> =>
   Object.fromEntries(
     (Fs.existsSync(directory) ? Fs.readdirSync(directory) : []).map((name) => {
@@ -39,7 +39,7 @@ const warmed = Effect.fnUntraced(function*(box: Sandbox) {
 })
 
 describe("the version", () => {
-  it.live("is told without the program as the program tells it", () =>
+  it.live("is printed without the program as the program prints it", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       const told = { code: 0, stdout: "slipway 0.1.0\n", stderr: "" }
@@ -53,7 +53,7 @@ describe("the version", () => {
       assert.isFalse(Fs.existsSync(box.home))
     }))
 
-  it.live("is told nobody, where standard output takes nothing, with the program's exit code", () =>
+  it.live("fails, where standard output takes nothing, with the program's exit code", () =>
     Effect.gen(function*() {
       const box = yield* sandbox
       for (const target of ["/dev/full", "&-"]) {
@@ -179,7 +179,7 @@ describe("the compiled code", () => {
         assert.strictEqual((yield* run(box, ["task", "list", "--json"])).stdout, "{\"tasks\":[]}\n")
         assert.deepStrictEqual(cached(cacheOf(box)), before)
       }
-      // A link stands for a directory that somebody else has chosen.
+      // A link stands for a directory that another user has chosen.
       const other = box.path("other")
       Fs.rmSync(cacheOf(box), { recursive: true })
       Fs.mkdirSync(other, { mode: 0o700 })

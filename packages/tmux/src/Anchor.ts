@@ -1,11 +1,13 @@
 /**
  * The session that a control client is attached to: tmux has no client without one.
  *
- * It costs the server nothing, since its one pane runs no program. It ends with its client, and no transport lists it. A hook
- * of its own ends it, and not tmux's option for that purpose, with which the server of tmux 3.3a was seen to crash.
+ * It costs the server nothing, since its one pane runs no program. It ends with its client, and no transport lists it.
+ * A hook of its own ends it. tmux's option for that purpose is not used: with it, the server of tmux 3.3a was seen to
+ * crash.
  *
- * It is known by all of: a name that no session of ours has, an option that is only set here, and a single pane without a
- * process. So a session in which anything runs is never hidden, whatever it is called and whatever is set on it.
+ * It is known by all of: a name that no other session of Slipway has, an option that is only set here, and a single
+ * pane without a process. So a session in which anything runs is never hidden, whatever its name is and whatever is set
+ * on it.
  */
 
 const prefix = "slipway+control+"
@@ -14,7 +16,7 @@ const mark = "@slipway-control"
 /** The name of an anchor, which `SessionName` cannot express, so that no target reaches one by name. */
 export const nameOf = (unique: string): string => `${prefix}${unique}`
 
-/** Whether a session's name is an anchor's, for who lists sessions without this package. */
+/** Whether a session's name is an anchor's, for programs that list sessions without this package. */
 export const isName = (session: string): boolean => session.startsWith(prefix)
 
 const conditions = [
@@ -35,8 +37,8 @@ export const isAnchor = conditions.slice(1).reduce(
 export const notAnAnchor = `#{?${isAnchor},0,1}`
 
 /**
- * Makes the anchor and attaches the client that asks. tmux runs them in one turn, in which no other client sees the
- * program that the pane is made with, and which ends before the client can be gone.
+ * Makes the anchor and attaches the client that asks. tmux runs them in one turn. In that turn no other client sees the
+ * program that the pane is made with, and the client can't end.
  */
 export const commands = (name: string): ReadonlyArray<ReadonlyArray<string>> => [
   ["new-session", "-s", name, "-f", "no-output,ignore-size", "--", "cat"],

@@ -2,8 +2,8 @@
  * What may be handed to tmux: checked at run time, before anything runs, in the same way by every transport.
  *
  * Types alone do not protect here, since tmux executes parts of what it is given: `#(command)` in a directory or a
- * name, a trailing `;` that starts another command, `$` in control mode. A refusal names the argument and the reason
- * and never repeats the text.
+ * name, a trailing `;` that starts another command, `$` in control mode. A refusal names the argument and the reason.
+ * It never repeats the text.
  */
 import { Option, Schema } from "effect"
 import { SessionName, SocketPath, Target, unsafe } from "./Target.ts"

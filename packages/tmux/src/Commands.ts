@@ -19,8 +19,8 @@ export const noSuchSession = "no-such-session"
 const historyLimit = "100"
 
 /**
- * What holds for a server with sessions of ours: it stays when it is empty, a pane ends with its program, and no window is
- * watched for what its program is called.
+ * What holds for a server with sessions of Slipway. The server stays when it is empty, a pane ends with its program,
+ * and tmux does not watch windows for the names of their programs.
  */
 export const serverOptions: ReadonlyArray<Command> = [
   ["set-option", "-s", "exit-empty", "off"],

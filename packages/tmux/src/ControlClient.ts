@@ -1,18 +1,18 @@
 /**
  * One control client: a `tmux -C` that is attached to its own anchor session and runs what is written to it.
  *
- * Many questions are in flight at once. Each is written as one piece: a line with its commands, and a line that prints a
- * token of its own. tmux runs lines strictly in their order, so that what is printed up to the token belongs to the
- * question. A number that goes back, a token out of turn, or a line that has no place is the end of the client:
- * whatever is in flight fails, and nothing is believed any more.
+ * Many questions are in flight at once. Each is written as one piece: a line with its commands, and a line that prints
+ * a token of its own. tmux runs lines strictly in their order, so that what is printed up to the token belongs to the
+ * question. A number that goes back, a token out of turn, or a line that has no place ends the client: all that is in
+ * flight fails, and no later output is believed.
  *
- * Failure: when the client or its server ends, all that is in flight fails with `TmuxClientLost`. What was asked may have been
- * done. Interruption: the caller goes at once, and its answer is dropped when it comes. Time: the caller has to set a
- * limit. A server that does not answer leaves at most 512 questions behind; later ones are not written until
+ * Failure: when the client or its server ends, all that is in flight fails with `TmuxClientLost`. What was asked may
+ * have been done. Interruption: the caller goes at once, and its answer is dropped when it comes. Time: the caller has
+ * to set a limit. A server that does not answer leaves at most 512 questions behind; later ones are not written until
  * some of these are answered.
  *
- * The client's scope lets it detach by itself, which removes its anchor, and ends it the hard way after half a second. If
- * this process is killed, the end of the client's input has the same effect.
+ * The client's scope lets it detach by itself, which removes its anchor, and kills it after half a second. If this
+ * process is killed, the end of the client's input has the same effect.
  */
 import { type Cause, Deferred, Effect, Exit, Fiber, Queue, Random, type Scope, Semaphore, Stream } from "effect"
 import * as Anchor from "./Anchor.ts"
@@ -67,9 +67,9 @@ export const make = Effect.fnUntraced(function*(
   { operation, socket }: Pick<Question, "operation" | "socket">,
   onNotification: (notification: Protocol.Notification) => void
 ): Effect.fn.Return<ControlClient, TmuxError, Scope.Scope> {
-  // Unique among all clients of a server, also of those in other pid namespaces. The second one is told to nobody.
+  // Unique among all clients of a server, also of those in other pid namespaces. The second one is never disclosed.
   const [unique, nonce] = [yield* word, yield* word]
-  // The client is ready when its own arguments tell so: tmux may read lines before it runs these.
+  // The client is ready when its own arguments report so: tmux may read lines before it runs these.
   const attached = new RegExp(`^${unique} ([1-9][0-9]{0,9}) ([01])\\n$`)
   const input = yield* Queue.unbounded<Uint8Array, Cause.Done>()
   const room = yield* Semaphore.make(maxInFlight)
@@ -97,7 +97,7 @@ export const make = Effect.fnUntraced(function*(
       Deferred.doneUnsafe(answer, Effect.fail(new TmuxClientLost({ operation })))
     }
     Deferred.doneUnsafe(lost, Effect.void)
-    // Who waits for room hears of it too.
+    // Callers that wait for room learn of it too.
     return room.release(unanswered.length)
   })
 
@@ -157,7 +157,7 @@ export const make = Effect.fnUntraced(function*(
     ...Executable.common(socket),
     "-C",
     ...Commands.words([
-      // Once, and not with each session: tmux looks through all of them whenever an option is set.
+      // Once, and not with each session: tmux goes through all sessions whenever an option is set.
       ...Commands.serverOptions,
       ...Anchor.commands(Anchor.nameOf(unique)),
       ["display-message", "-p", `${unique} #{pid} ${Anchor.isAnchor}`]
@@ -188,7 +188,7 @@ export const make = Effect.fnUntraced(function*(
   const exited = Effect.map(Effect.exit(handle.exitCode), (exit) => {
     exitCode = Exit.isSuccess(exit) ? exit.value : null
   })
-  // Its output may stay open when the client is gone: the server holds it too, and may be frozen.
+  // Its output may stay open when the client has ended: the server holds it too, and may be frozen.
   yield* Effect.raceFirst(Fiber.await(reading), exited).pipe(
     Effect.andThen(Effect.sync(() => {
       isOpen = false

@@ -1,13 +1,13 @@
 /**
  * What a tmux in control mode writes, as messages: blocks (the output of one command) and notifications.
  *
- * A block stands between `%begin TIME NUMBER FLAGS` and a line with the same three numbers, `%end` or `%error`. All lines
- * between them are output, whatever they look like; tmux writes no notification there. Bytes may come in pieces of any
- * size, cut within a line or a character. Time and memory are linear in the bytes. A line that can be none of all this
- * is reported as `Unexpected`: who reads it knows that it lost its place and must believe nothing that follows.
+ * A block stands between `%begin TIME NUMBER FLAGS` and a line with the same three numbers, `%end` or `%error`. All
+ * lines between them are output, whatever they contain; tmux writes no notification there. Bytes may come in pieces of
+ * any size, cut within a line or a character. Time and memory are linear in the bytes. A line that can be none of all
+ * this is reported as `Unexpected`: its reader knows that it lost its place and must believe nothing that follows.
  *
- * A program may set a variable of its session to text that looks like an end. It would have to guess the number, which
- * counts all commands of the server: an accident is excluded, and an intent ends in `Unexpected`.
+ * A program may set a variable of its session to the text of an end. It would have to guess the number, which counts
+ * all commands of the server. So an accident is excluded, and an intent ends in `Unexpected`.
  */
 
 /** The output of one command. */
@@ -22,7 +22,7 @@ export interface Block {
   readonly text: string
 }
 
-/** What tmux tells without being asked: `%name argument`. */
+/** What tmux reports without being asked: `%name argument`. */
 export interface Notification {
   readonly _tag: "Notification"
   readonly name: string

@@ -1,11 +1,11 @@
 /**
- * Keeps descriptors of the caller from the tmux server, which would hold them as long as it lives: a lock by flock(1) that the
- * caller was started under stays taken, a pipe stays open.
+ * Keeps descriptors of the caller from the tmux server, which would hold them as long as it lives. A lock by flock(1)
+ * that the caller was started under would stay taken, and a pipe would stay open.
  *
- * Node closes what it opened itself when it starts a process, and at its own start it marks the first inherited
- * descriptors, but not all; a channel to a parent that forked it is one of them. So where a process would inherit one above 2, it
- * is started through a program that closes these and then becomes it: sh, whose redirections reach up to 9, and Node for
- * others, which takes 25 to 40 ms. Linux alone shows which they are.
+ * Node closes what it opened itself when it starts a process. At its own start it marks the first inherited
+ * descriptors, but not all; a channel to a parent that forked it is one of those left out. So where a process would
+ * inherit one above 2, it is started through a program that closes these and then becomes it. That program is sh, whose
+ * redirections reach up to 9, and Node for others, which takes 25 to 40 ms. Linux alone shows which they are.
  */
 import * as Fs from "node:fs"
 
@@ -33,7 +33,7 @@ export const inherited = (): ReadonlyArray<number> => {
 /** The highest descriptor that every sh can redirect. */
 const highestOfShell = 9
 
-// A descriptor that is no more can't be closed. `execve` does not look programs up.
+// A descriptor that is no more can't be closed. `execve` does not search PATH for programs.
 const byNode = `const fs = require("node:fs")
 const [, descriptors, program, ...args] = process.argv
 for (const descriptor of descriptors.split(",")) {

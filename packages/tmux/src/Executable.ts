@@ -1,13 +1,13 @@
 /**
  * The `tmux` executable: run once for an answer, or kept as a control client.
  *
- * Time: at most 16 run at one time. Each run ends within the time limit, the wait for its turn included; a tmux that hangs
- * is then sent SIGTERM, and SIGKILL a quarter of a second later, which takes up to one more second. An interrupted run ends its process in the same way. The tmux server is
- * not affected by either: it leaves the process group when it starts. A control client lives as long as its scope, and
- * is reaped with it.
+ * Time: at most 16 run at one time. Each run ends within the time limit, the wait for its turn included. A tmux that
+ * hangs is then sent SIGTERM, and SIGKILL a quarter of a second later, which takes up to one more second. An
+ * interrupted run ends its process in the same way. The tmux server is not affected by either: it leaves the process
+ * group when it starts. A control client lives as long as its scope, and is reaped with it.
  *
- * A server that is started by one bears nothing of the caller that happened to come first: no configuration file, `/` as
- * its directory, PATH, HOME, TERM and LANG alone for its environment, and no descriptor above 2.
+ * A server that is started by one bears nothing of the caller that happened to come first. It has no configuration
+ * file, `/` as its directory, PATH, HOME, TERM and LANG alone for its environment, and no descriptor above 2.
  *
  * This is the only module that uses `effect/process`.
  */
@@ -28,7 +28,7 @@ import * as TmuxVersion from "./TmuxVersion.ts"
 
 /** How tmux is run. */
 export interface Options {
-  /** The executable, looked up on the PATH; `tmux` by default. */
+  /** The executable, searched for on the PATH; `tmux` by default. */
   readonly executable?: string | undefined
   /** The time limit of each call; 5 seconds by default. */
   readonly timeout?: Duration.Input | undefined

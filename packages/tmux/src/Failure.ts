@@ -28,7 +28,7 @@ const noSession = /^(?:can't find session|no such session|session not found): |^
 const duplicate = /^duplicate session: /m
 const lostServer = /^\[?(?:lost server|server exited)/m
 
-/** Whether the server ended while it was asked, so that asking again tells what is true now. */
+/** Whether the server ended while it was asked, so that asking again shows what is true now. */
 export const isLostServer = (error: TmuxError): boolean =>
   error._tag === "TmuxCommandFailed" && lostServer.test(error.stderr)
 

@@ -2,9 +2,9 @@
  * What tmux prints, as values: rows of sessions, and session environments.
  *
  * Rows are decoded strictly: a listing in which one row cannot be read is no listing, and the caller gets no partial
- * answer. Environments are read leniently line by line, since a program may set variables of any name on its own
- * session, and one odd name must not hide all other sessions; quoted values are read as a whole, so that a value cannot
- * pose as a row. All parsers are pure and take time linear in the text.
+ * answer. Environments are read leniently line by line: a program may set variables of any name on its own session, and
+ * one odd name must not hide all other sessions. Quoted values are read as a whole, so that a value cannot pose as a
+ * row. All parsers are pure and take time linear in the text.
  */
 import { Option, Schema, SchemaTransformation } from "effect"
 import { ServerPid, SessionId } from "./Target.ts"
@@ -24,7 +24,7 @@ export const parsePid = (text: string): Option.Option<number> => decodePid(text.
 const Row = Schema.Struct({
   id: SessionId,
   serverPid: Pid,
-  // 0 is what tmux tells of a pane that runs nothing.
+  // tmux reports 0 for a pane that runs nothing.
   panePid: integer(/^(?:0|[1-9][0-9]{0,9})$/u).pipe(
     Schema.decodeTo(Schema.Int, SchemaTransformation.numberFromString)
   ),

@@ -2,8 +2,8 @@
  * What an operation on tmux is aimed at: a socket by absolute path, and on it one session, exactly.
  *
  * tmux matches a bare name by prefix and pattern, and an empty one matches any session; such targets cannot be written
- * here. A name always stands for itself alone (`=name`). An id is only meant for the server that gave it: ids restart at
- * `$0` with each server, so that an `Id` carries the server's pid and never reaches a session of a successor.
+ * here. A name always stands for itself alone (`=name`). An id is only meant for the server that gave it, since ids
+ * restart at `$0` with each server. So an `Id` carries the server's pid and never reaches a session of a successor.
  */
 import { Schema } from "effect"
 
@@ -32,7 +32,7 @@ export const SocketPath = Schema.String.check(
 ).pipe(Schema.brand("SocketPath"))
 export type SocketPath = typeof SocketPath.Type
 
-/** The name of a session as we give it: what tmux neither rewrites (`.` and `:`) nor expands. */
+/** The name of a session as this package gives it: what tmux neither rewrites (`.` and `:`) nor expands. */
 export const SessionName = Schema.String.check(Schema.isPattern(/^[A-Za-z0-9_-]{1,128}$/u)).pipe(
   Schema.brand("SessionName")
 )

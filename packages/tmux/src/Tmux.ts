@@ -1,12 +1,12 @@
 /**
- * tmux as a service: sessions that each run one script, on servers told apart by their sockets.
+ * tmux as a service: sessions that each run one script, on servers that their sockets distinguish.
  *
  * This is the contract; transports fulfil it (a process per call, in memory). What every transport guarantees:
  *
  * - each operation ends within its transport's time limit, by an answer or a typed error, also when tmux hangs;
  * - an interrupted operation ends soon. What it asked of tmux may still happen: an interrupted or timed out `newSession`
- *   may leave a session behind, even later. Who must rule that out makes the script itself useless first;
- * - `TmuxNoServer` and `TmuxNoSuchSession` are told by tmux. Whatever else goes wrong is never reported as "not there";
+ *   may leave a session behind, even later. A caller that must rule that out makes the script itself useless first;
+ * - `TmuxNoServer` and `TmuxNoSuchSession` are tmux's own answers. No other failure is ever reported as "not there";
  * - no argument reaches tmux that it would expand, split or interpret: such are refused before anything runs;
  * - a server outlives its first caller and bears nothing of it: neither environment nor working directory.
  *
@@ -31,7 +31,7 @@ export interface Session {
 /** A session to be made. */
 export interface NewSession {
   readonly name: SessionName
-  /** Markers by which the session is found again. They are visible to everybody: ids only, never a secret. */
+  /** Markers by which the session is found again. They are visible to every user: ids only, never a secret. */
   readonly environment: Readonly<Record<string, string>>
   /** The absolute path of a POSIX sh script, run as `/bin/sh <script>`. */
   readonly script: string

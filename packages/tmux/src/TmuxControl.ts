@@ -2,25 +2,26 @@
  * tmux by one control client per socket: the transport of a long-lived process that asks often, or at once.
  *
  * A client is attached at the first use of a socket, if its server has no session yet (see `Options.attach`; otherwise
- * each call is a process). All fibers share it, and it is detached with the layer's scope. A question does not wait for the
- * answer to an earlier one. The client's anchor session is hidden by every transport and never outlives its client, also
- * when this process is killed; the server stays.
+ * each call is a process). All fibers share it, and it is detached with the layer's scope. A question does not wait for
+ * the answer to an earlier one. The client's anchor session is hidden by every transport and never outlives its client,
+ * also when this process is killed; the server stays.
  *
  * Questions never start a server; `newSession` starts it as `TmuxProcess` does.
  *
- * tmux 3.3a was seen to end, with all its sessions, while a control client was attaching (mended upstream in 2026). So this
- * transport attaches once, to a server without sessions, and stays. A program that needs neither speed nor events, or that
- * attaches often (a command that soon ends), is better served by `TmuxProcess`, which attaches nothing.
+ * tmux 3.3a was seen to end, with all its sessions, while a control client was attaching (mended upstream in 2026). So
+ * this transport attaches once, to a server without sessions, and stays. A program that needs neither speed nor events,
+ * or that attaches often (a command that soon ends), is better served by `TmuxProcess`, which attaches nothing.
  *
- * Time: each operation ends within the time limit, attaching included, also when the server is frozen. What it wrote stays
- * written: the server may still do it later, and the answer is then dropped. An interrupted operation ends at once.
+ * Time: each operation ends within the time limit, attaching included, also when the server is frozen. What it wrote
+ * stays written: the server may still do it later, and the answer is then dropped. An interrupted operation ends at
+ * once.
  *
- * A client is only used as long as the socket's file is the one that it was attached by. A bound socket pins its inode, so
- * that a server that lost its file is told from its successor; each operation looks first. When the server or the client
- * ends, what is in flight fails (questions are put again, at last to a process; a new session is not), and the next use
- * attaches anew. A client of which nothing is heard while its server answers others is given up too. A
- * server whose clients end soon after they came is given time, doubling up to a second, in place of one client after the
- * other.
+ * A client is only used as long as the socket's file is the one that it was attached by. A bound socket pins its inode,
+ * which distinguishes a server that lost its file from its successor; each operation checks this first. When the server
+ * or the client ends, what is in flight fails, and the next use attaches anew. A client that says nothing while its
+ * server answers a process is given up too. Questions that failed so are put again,
+ * at last to a process; a new session is not. If the clients of a server end soon after they came, the server is given
+ * time, doubling up to a second, in place of one client after the other.
  */
 import { Clock, Context, Deferred, Duration, Effect, Exit, Layer, Queue, Result, Schema, Scope, Stream } from "effect"
 import type { ChildProcessSpawner } from "effect/process"
@@ -54,10 +55,10 @@ const firstPauseMillis = 10
 const longestPauseMillis = 1_000
 const forgottenAfterMillis = 10_000
 
-// How long a server that no client may come to is asked by processes, before it is looked at again.
+// How long a server that no client may come to is asked by processes, before a client is tried again.
 const barredMillis = 30_000
 
-// How often a socket is looked at on which no server is, for who follows its events.
+// How often a socket without a server is checked, for the followers of its events.
 const firstLookMillis = 50
 const longestLookMillis = 2_000
 
@@ -196,7 +197,7 @@ const makeChannel = (
       }
       const connected = yield* Effect.result(connect(operation))
       if (Result.isFailure(connected)) {
-        // What can't be anchored may still answer a process, or tell it why not.
+        // A server that no client can be anchored on may still answer a process, or give it the reason.
         if (connected.failure._tag === "TmuxCommandFailed") return undefined
         if (!starts || connected.failure._tag !== "TmuxNoServer") return yield* connected.failure
         yield* startServer(operation)
@@ -257,7 +258,8 @@ const makeChannel = (
     (now) => barred !== undefined && now < barred.until && barred.file === fileOf(socket)
   )
 
-  // Attaches if need be and if it may; nothing when it may not. Many share one attempt, but nobody takes a failure for an answer that began before the question.
+  // Attaches if need be and if it may; nothing when it may not. Many share one attempt, but no caller takes a failure
+  // for an answer that began before its question.
   const obtain = Effect.fnUntraced(
     function*(operation: string, starts: boolean): Effect.fn.Return<Attached | undefined, TmuxError> {
       const arrival = attempts
@@ -332,7 +334,7 @@ const makeChannel = (
     )
   }
 
-  // Keeps a client attached for as long as somebody follows.
+  // Keeps a client attached for as long as the events have a follower.
   const follow = Effect.gen(function*() {
     let looks = 0
     while (true) {
@@ -340,7 +342,7 @@ const makeChannel = (
       const exit = before === undefined ? undefined : yield* Effect.exit(obtain("follow", false))
       if (exit !== undefined && Exit.isSuccess(exit) && exit.value !== undefined) {
         looks = 0
-        // A server that lost its file lives on, and tells what nobody at the socket means any more.
+        // A server that lost its file lives on, and reports what no client at the socket means any more.
         const followed = exit.value
         while (current() === followed) yield* Effect.timeoutOption(followed.client.lost, longestLookMillis)
         if (attached === followed) yield* leave
@@ -391,7 +393,7 @@ const make = Effect.fnUntraced(function*(options: Options) {
   )
 })
 
-/** tmux by one control client per socket, and what its servers tell. */
+/** tmux by one control client per socket, and what its servers report. */
 export const layer = (
   options: Options = {}
 ): Layer.Layer<Tmux | TmuxEvents, never, ChildProcessSpawner.ChildProcessSpawner> => Layer.effectContext(make(options))

@@ -1,10 +1,10 @@
 /**
- * Why an operation on tmux failed: one class per failure, each with its fields and a message that tells what to do.
+ * Why an operation on tmux failed: one class per failure, each with its fields and a message that says what to do.
  *
  * The classes separate what a caller must treat differently. `TmuxNoServer` and `TmuxNoSuchSession` are answers: tmux
  * (or the system, for the socket) said that there is nothing. `TmuxTimeout` and `TmuxCommandFailed` are the absence of
- * an answer: what they leave is unknown, and must not be read as "nothing is there". So are `TmuxNotStarted`, where nothing
- * was asked, and `TmuxClientLost`, where what was asked may have been done.
+ * an answer: what they leave is unknown, and must not be read as "nothing is there". So are `TmuxNotStarted`, where
+ * nothing was asked, and `TmuxClientLost`, where what was asked may have been done.
  *
  * No message repeats the text of an argument that was refused, since it may be a secret.
  */

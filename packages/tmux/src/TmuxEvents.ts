@@ -1,23 +1,24 @@
 /**
- * What a server tells without being asked, so that who watches sessions needs not ask again and again.
+ * What a server reports without being asked, so that a watcher of sessions need not ask again and again.
  *
- * tmux tells that sessions changed, not which one ended: an event means "look again". A stream follows its socket for as
- * long as it runs, by itself, also when there is no server yet, and when one ends and another one starts; it starts
- * none. After each `Following` whatever happened before has to be looked at once, since nobody told.
+ * tmux reports that sessions changed, not which one ended: an event means "ask again". A stream follows its socket for
+ * as long as it runs. It does so by itself, also when there is no server yet, and when one ends and another one starts;
+ * it starts none. After each `Following` the reader has to ask once for the sessions, since what changed before was not
+ * reported.
  *
- * Not promised: each single event. Who reads slowly gets the latest ones, and holds up nobody else.
+ * Not promised: each single event. A slow reader gets the latest ones, and holds up no other reader.
  */
 import { Context, Schema, type Stream } from "effect"
 import { ServerPid, SessionId, type SocketPath } from "./Target.ts"
 
-/** What a server told. */
+/** What a server reported. */
 export const TmuxEvent = Schema.TaggedUnion({
-  /** From here on the server with this pid tells what changes. */
+  /** From here on the server with this pid reports what changes. */
   Following: { serverPid: ServerPid },
   /** Sessions were made or ended. */
   SessionsChanged: {},
   SessionRenamed: { id: SessionId, name: Schema.String },
-  /** The server with this pid ended, or tells no more: only a question shows which. */
+  /** The server with this pid ended, or reports no more: only a question shows which. */
   Lost: { serverPid: ServerPid }
 })
 export type TmuxEvent = typeof TmuxEvent.Type

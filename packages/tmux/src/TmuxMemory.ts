@@ -10,7 +10,7 @@ import * as Target from "./Target.ts"
 import { type Idle, type NewSession, type Session, type SessionEnvironment, Tmux, type TmuxServer } from "./Tmux.ts"
 import { TmuxDuplicateSession, type TmuxError, TmuxNoServer, TmuxNoSuchSession } from "./TmuxError.ts"
 
-/** What is told of sessions made and ended, after the fact. */
+/** Called after sessions were made and ended. */
 export interface Hooks {
   readonly onNewSession?: ((session: Session, options: NewSession) => Effect.Effect<void>) | undefined
   readonly onEndSession?: ((session: Session) => Effect.Effect<void>) | undefined

@@ -1,15 +1,15 @@
 /**
  * tmux by one process per call: the transport that needs nothing but the `tmux` executable.
  *
- * Time: each call ends within the time limit; a tmux that hangs is then sent SIGTERM, and SIGKILL a quarter of a second
+ * Time: each call ends within the time limit. A tmux that hangs is then sent SIGTERM, and SIGKILL a quarter of a second
  * later, which takes up to one more second. An interrupted call ends its process in the same way. The tmux server is
  * not affected by either: it leaves the process group when it starts.
  *
- * The server is started without a configuration file, from `/`, and with PATH, HOME, TERM and LANG alone, so that it and
- * all sessions of others bear nothing of the caller that happened to come first. It stays when its last session ends:
- * otherwise a `newSession` that meets this moment fails.
+ * The server is started without a configuration file, from `/`, and with PATH, HOME, TERM and LANG alone. So it and the
+ * sessions of later callers bear nothing of the caller that happened to come first. It stays when its last session
+ * ends: otherwise a `newSession` that meets this moment fails.
  *
- * The sessions that control clients are attached to are not listed, whoever's they are.
+ * The sessions that control clients are attached to are not listed, whichever process attached them.
  */
 import { Effect, Layer } from "effect"
 import type { ChildProcessSpawner } from "effect/process"

@@ -1,12 +1,12 @@
 /**
- * The version that `tmux -V` tells, and whether it is new enough.
+ * The version that `tmux -V` reports, and whether it is new enough.
  *
  * Releases print `tmux 3.3a`, snapshots `tmux next-3.5` or `tmux master`, OpenBSD its own release (`tmux openbsd-7.4`).
  * The last two have no release number here and are taken as new enough.
  */
 import { Schema } from "effect"
 
-/** A version of tmux: its text, and the release where the text tells one. */
+/** A version of tmux: its text, and the release where the text names one. */
 export const TmuxVersion = Schema.Struct({
   text: Schema.String,
   release: Schema.NullOr(Schema.Struct({ major: Schema.Int, minor: Schema.Int }))

@@ -65,7 +65,7 @@ describe("TmuxVersion", () => {
     return version === undefined ? "unknown" : TmuxVersion.isSupported(version)
   }
 
-  it("releases, snapshots and OpenBSD's tmux are told apart from what is too old", () => {
+  it("releases, snapshots and OpenBSD's tmux are distinguished from what is too old", () => {
     for (const text of ["tmux 3.2", "tmux 3.3a\n", "tmux 3.10", "tmux 4.0", "tmux next-3.5", "tmux 3.4-rc2"]) {
       assert.strictEqual(supported(text), true, text)
     }

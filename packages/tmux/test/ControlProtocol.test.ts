@@ -68,14 +68,14 @@ const messageOf = (item: typeof Item.Type, at: number): ControlProtocol.Message 
     })
 
 describe("ControlProtocol", () => {
-  it("a block has the lines of one command, and tells whether it failed and whose it is", () => {
+  it("a block has the lines of one command, and shows whether it failed and whose it is", () => {
     assert.deepStrictEqual(
       read("%begin 5 7 1\na\nb\n%end 5 7 1\n%begin 5 8 0\n%end 5 8 0\n%begin 5 9 1\nno\n%error 5 9 1\n"),
       [block(7, "a\nb\n"), block(8, "", { isOwn: false }), block(9, "no\n", { isError: true })]
     )
   })
 
-  it("lines in a block that look like the protocol are output", () => {
+  it("lines in a block that have the form of the protocol are output", () => {
     const text = "%begin 1 2 1\n%end 5 8 1\n%error 6 7 1\n%sessions-changed\n%exit\n%end 5 7 0\n %end 5 7 1\n"
     assert.deepStrictEqual(read(`%begin 5 7 1\n${text}%end 5 7 1\n`), [block(7, text)])
   })

@@ -51,7 +51,7 @@ describe("Output", () => {
     assert.isTrue(Option.isNone(Output.parseSession(good + good)))
   })
 
-  it.prop("variables of any value are read back, however much they look like the format", [Variables], ([all]) => {
+  it.prop("variables of any value are read back, however close they come to the format", [Variables], ([all]) => {
     const variables = all.map(({ name, value }) => [name, value.join("")] as const)
     const text = variables.map(([name, value]) => shown(name, value)).join("unset OTHER;\n")
     assert.deepStrictEqual(Output.parseEnvironment(text), Object.fromEntries(variables))

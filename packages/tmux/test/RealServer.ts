@@ -46,7 +46,7 @@ export const temporaryDirectory = Effect.acquireRelease(
     })
 )
 
-/** Ends the server of a socket with its sessions, and waits until all their processes are gone. */
+/** Ends the server of a socket with its sessions, and waits until all their processes have ended. */
 export const endServer = Effect.fnUntraced(function*(socket: string) {
   const pids = (yield* tmux(socket, "display-message", "-p", "#{pid}", ";", "list-panes", "-a", "-F", "#{pane_pid}"))
     .split("\n").filter((line) => line !== "").map(Number)

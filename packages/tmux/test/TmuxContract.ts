@@ -116,7 +116,7 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
         })
     )
 
-    test("all environments are told in one answer", ({ script, socket }, tmux) =>
+    test("all environments come in one answer", ({ script, socket }, tmux) =>
       Effect.gen(function*() {
         const server = tmux.server(socket)
         const one = yield* server.newSession({ name: sessionName("one"), environment: { MARK: "1" }, script })
@@ -128,7 +128,7 @@ export const suite = (name: string, layer: Layer.Layer<Tmux | Fixture>) => {
       }))
 
     test(
-      "a killed session is gone, and the empty server still answers",
+      "a killed session is no longer there, and the empty server still answers",
       ({ script, socket }, tmux) =>
         Effect.gen(function*() {
           const server = tmux.server(socket)

@@ -28,7 +28,7 @@ const timed = <A, E, R>(self: Effect.Effect<A, E, R>) =>
 
 const anchorPrefix = "slipway+control+"
 
-/** What the server itself tells of control clients and their sessions. */
+/** What the server itself reports of control clients and their sessions. */
 const clients = (socket: string) =>
   Effect.map(
     tmux(socket, "list-clients", "-F", "#{client_pid}"),
@@ -132,7 +132,7 @@ describe("TmuxControl and its client", () => {
         const server = (yield* Tmux).server(socket)
         yield* server.newSession({ name: sessionName("one"), environment: { MARK: "1" }, script })
         assert.strictEqual((yield* clients(socket)).length, 1)
-        // Whoever comes now finds a session, and gets the same answers without a client.
+        // A later caller finds a session, and gets the same answers without a client.
         yield* Effect.gen(function*() {
           const second = (yield* Tmux).server(socket)
           yield* second.newSession({ name: sessionName("two"), environment: {}, script })
@@ -202,7 +202,7 @@ describe("TmuxControl and its client", () => {
       yield* frozen(
         server,
         Effect.gen(function*() {
-          // By now the server owes answers that nobody is there to read.
+          // By now the server owes answers that no client is there to read.
           yield* Effect.sleep("100 millis")
           owner.kill("SIGKILL")
           yield* until(() => owner.signalCode === "SIGKILL")
@@ -246,7 +246,7 @@ describe("TmuxControl and its client", () => {
       })
     ))
 
-  it.live("a client whose anchor somebody ends is replaced when no session is left", () =>
+  it.live("a client whose anchor another client ends is replaced when no session is left", () =>
     use(({ script, socket }, service) =>
       Effect.gen(function*() {
         const server = service.server(socket)
@@ -364,7 +364,7 @@ describe("TmuxControl and its client", () => {
 })
 
 describe("TmuxControl on a server in trouble", () => {
-  it.live("a frozen server gives TmuxTimeout in time, and later answers go to nobody else", () =>
+  it.live("a frozen server gives TmuxTimeout in time, and later answers go to no other caller", () =>
     use(({ script, socket }, service) =>
       Effect.gen(function*() {
         const server = service.server(socket)
@@ -530,7 +530,7 @@ describe("TmuxControl on a server in trouble", () => {
       })
     ))
 
-  it.live("a server killed with more in flight than it can be owed keeps nobody waiting", () =>
+  it.live("a server killed with more in flight than it can be owed holds up no question", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture
       yield* Effect.gen(function*() {
@@ -611,7 +611,7 @@ describe("TmuxControl on a tmux that misbehaves", () => {
       }).pipe(Effect.provide(fakeControl({ executable, timeout: "700 millis" })))
     }))
 
-  it.live("nobody takes an answer that was under way before the question", () =>
+  it.live("no caller takes an answer that was under way before the question", () =>
     Effect.gen(function*() {
       const { calls, executable, socket } = yield* fake(
         `[ -e "$0.go" ] && { echo "error connecting to /s (Permission denied)" >&2; exit 1; }\n` +
@@ -632,7 +632,7 @@ describe("TmuxControl on a tmux that misbehaves", () => {
           Array.from({ length: 5 }, () =>
             "TmuxCommandFailed")
         )
-        // One more client for all of them; what that could not tell each has then asked a process.
+        // One more client for all of them; what it could not answer, each has then asked a process.
         assert.strictEqual(calls(), 2 + 5)
       }).pipe(Effect.provide(fakeControl({ executable })))
     }))
@@ -694,7 +694,7 @@ describe("TmuxControl on a tmux that misbehaves", () => {
       }).pipe(Effect.provide(control({ executable })))
     }))
 
-  it.live("a client that cannot attach tells why, and is not taken for a missing server", () =>
+  it.live("a client that cannot attach says why, and is not taken for a missing server", () =>
     Effect.gen(function*() {
       const { executable, socket } = yield* fake(`echo "error connecting to /s (Permission denied)" >&2; exit 1`)
       yield* Effect.gen(function*() {
@@ -706,7 +706,7 @@ describe("TmuxControl on a tmux that misbehaves", () => {
 })
 
 describe("TmuxEvents", () => {
-  it.live("a follower is told of sessions, of the end of the server, and of the next one, and starts none", () =>
+  it.live("a follower hears of sessions, of the end of the server, and of the next one, and starts none", () =>
     Effect.gen(function*() {
       const { rename, script, socket } = yield* makeFixture
       yield* Effect.gen(function*() {

@@ -27,7 +27,7 @@ suite(
   )
 )
 
-it.effect("the hooks are told of each session that was made and ended, and of nothing that was refused", () =>
+it.effect("the hooks are called for each session that was made and ended, and for nothing that was refused", () =>
   Effect.gen(function*() {
     const told: Array<string> = []
     const { endServer, endSession, tmux } = yield* TmuxMemory.make({

@@ -68,7 +68,7 @@ describe("a system that is short of memory, processes or files", () => {
     }))
 })
 
-/** An executable in place of tmux. `calls` tells what it was called with so far, one line per call. */
+/** An executable in place of tmux. `calls` shows what it was called with so far, one line per call. */
 const fake = Effect.fnUntraced(function*(body: string) {
   const directory = yield* temporaryDirectory
   const executable = Path.join(directory, "tmux")
@@ -122,7 +122,7 @@ describe("TmuxProcess on a real server", () => {
       assert.deepStrictEqual((yield* server.sessions).map(({ name }) => name), ["s100"])
     }).pipe(Effect.provide(transport({ timeout: "30 seconds" }))), 180_000)
 
-  it.live("a socket whose server was killed tells TmuxNoServer, and takes a new server", () =>
+  it.live("a socket whose server was killed gives TmuxNoServer, and takes a new server", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture
       const server = (yield* Tmux).server(socket)
@@ -160,7 +160,7 @@ describe("TmuxProcess on a real server", () => {
       yield* Fiber.join(ending)
     }).pipe(Effect.provide(transport())))
 
-  it.live("a session that ends while environments are told cuts no other one off", () =>
+  it.live("a session that ends while environments are listed cuts no other one off", () =>
     Effect.gen(function*() {
       const { script, socket } = yield* makeFixture
       const server = (yield* Tmux).server(socket)
@@ -255,7 +255,7 @@ describe("TmuxProcess on a real server", () => {
 })
 
 describe("TmuxProcess on a tmux that misbehaves", () => {
-  it.live("a tmux that hangs and ignores TERM gives TmuxTimeout soon, and is gone", () =>
+  it.live("a tmux that hangs and ignores TERM gives TmuxTimeout soon, and has ended", () =>
     Effect.gen(function*() {
       const { executable, pids } = yield* fake(`${answersVersion}\n${ignoresTerm}`)
       yield* Effect.gen(function*() {

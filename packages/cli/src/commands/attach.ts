@@ -37,7 +37,7 @@ export const attach = Command.make(
     const slipway = yield* Slipway
     if (output.json) {
       return yield* new UsageError({
-        problem: "attach is for people to look at",
+        problem: "attach is a view for people",
         hint: "use 'logs' or 'wait' with --json"
       })
     }

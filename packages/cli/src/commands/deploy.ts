@@ -72,7 +72,9 @@ const config = {
   ).pipe(Flag.optional),
   readyWithin: duration("ready-within", "How long it has to survive, or may take for its first output (default: 2s)")
     .pipe(Flag.optional),
-  maxRun: duration("max-run", "How long it may run; whoever looks at it after that stops it").pipe(Flag.optional),
+  maxRun: duration("max-run", "How long it may run; after that, the next command that reads it stops it").pipe(
+    Flag.optional
+  ),
   firstOutput: duration("first-output-within", "Stop it when it has written nothing by then, as --max-run does").pipe(
     Flag.optional
   ),
@@ -147,7 +149,7 @@ const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput
 
 const doing: Record<Step, string> = {
   request: "reading the request",
-  preflight: "looking at the machine",
+  preflight: "checking the machine",
   admission: "asking the registry for a place",
   "agent-directory": "writing the agent's files",
   session: "starting its tmux session",

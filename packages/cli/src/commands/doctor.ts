@@ -37,11 +37,11 @@ export const doctor = Command.make(
 ).pipe(
   Command.withDescription(
     "Check that registry, sessions, processes and files agree, and that the machine has what Slipway needs. It repairs nothing, " +
-      "and tells what to do about each finding. The exit code is 0 only when all is well, else 1."
+      "and says what to do about each finding. The exit code is 0 only when all is well, else 1."
   ),
   Command.withShortDescription("Audit this home and machine"),
   Command.withExamples([{
     command: "slipway doctor || slipway reap",
-    description: "Look, and clean up what was found"
+    description: "Check, and clean up what was found"
   }])
 )

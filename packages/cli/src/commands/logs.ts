@@ -1,5 +1,6 @@
 /**
- * `slipway logs`: what an agent wrote, byte for byte. Following ends when the agent has ended or nobody reads any more.
+ * `slipway logs`: what an agent wrote, byte for byte. Following ends when the agent has ended or the reader has closed
+ * its end.
  */
 import { Slipway } from "@slipway/core"
 import { Effect, Option, Stream } from "effect"
@@ -29,7 +30,7 @@ export const logs = Command.make(
     const agent = yield* slipway.agent(id)
     const stream = stderr ? "stderr" : "stdout"
     const bytes = agent.state._tag === "rolled-back"
-      // Its files are gone; the end of them is in its row.
+      // Its files were removed; the end of them is in its row.
       ? Stream.make(new TextEncoder().encode(agent.tail?.[stream] ?? ""))
       : slipway.output(id, { stream, follow, tailLines: Option.getOrUndefined(tail) })
     if (output.json) {

@@ -24,7 +24,7 @@ export const prune = Command.make(
     olderThan: duration("older-than", "Only agents that ended longer ago than this (default: 7d)").pipe(
       Flag.withDefault(week)
     ),
-    dryRun: toggle("dry-run", "Only list what would go")
+    dryRun: toggle("dry-run", "Only list what would be forgotten")
   },
   Effect.fnUntraced(function*({ dryRun, olderThan }) {
     const output = yield* Output
@@ -80,7 +80,7 @@ export const prune = Command.make(
   Command.withExamples([
     {
       command: "slipway prune --older-than 30d --dry-run",
-      description: "See who would go, and how much it would free"
+      description: "See which agents would be forgotten, and how much it would free"
     },
     { command: "slipway prune --older-than 30d" }
   ])

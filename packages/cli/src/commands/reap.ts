@@ -1,11 +1,12 @@
 /**
- * `slipway reap`: finds what killed deployers, agents that ended unseen and cut-off stops have left, and makes it go away.
+ * `slipway reap`: finds and cleans up what killed deployers, agents that ended unseen and interrupted stops have left.
  *
- * `--dry-run` prints the very plan that would be applied; `--plan` acts only on what is in that plan and in a fresh one. What
- * is unknown is told and left, and what bears our id without a row only goes when it is named by `--stray`.
+ * `--dry-run` prints the very plan that would be applied; `--plan` acts only on what is in that plan and in a fresh
+ * one. What is unknown is reported and left. What bears an agent's id without a row is removed only when `--stray`
+ * names it.
  *
- * `--watch` goes on until a signal, and `--metrics-port` serves the registry's totals and its own meanwhile; a port that
- * can't be had is told before the first turn.
+ * `--watch` goes on until a signal. `--metrics-port` serves the registry's totals and the reaper's own meanwhile; a
+ * port that can't be had is reported before the first turn.
  */
 import { currentCaller, type Item, Metrics, type Reaped, ReapPlan, resolvePath, Slipway } from "@slipway/core"
 import { Clock, Duration, Effect, Option, Schema } from "effect"
@@ -67,11 +68,11 @@ const checkFlags = (options: Options, json: boolean): Effect.Effect<void, UsageE
   const refuse = (problem: string, hint: string) => Effect.fail(new UsageError({ problem, hint }))
   const apart = "leave one of them out"
   if (watch && json) return refuse("--watch goes on, and --json prints one value", apart)
-  if (watch && dryRun) return refuse("--watch reaps, and --dry-run only looks", apart)
+  if (watch && dryRun) return refuse("--watch reaps, and --dry-run changes nothing", apart)
   if (watch && Option.isSome(plan)) return refuse("--watch goes on, and --plan is about one moment", apart)
   if (dryRun && Option.isSome(plan)) return refuse("--dry-run makes a plan, and --plan takes one", apart)
   if (dryRun && stray.length > 0) {
-    return refuse("--dry-run only looks, and --stray removes", `${apart}; the plan has strays without being asked`)
+    return refuse("--dry-run changes nothing, and --stray removes", `${apart}; the plan has strays without being asked`)
   }
   if (Option.isSome(every)) {
     if (!watch) return refuse("--every is how long --watch pauses", "give both, or none for one reap")
@@ -132,7 +133,7 @@ const noStray = (id: string): string =>
 
 const secondsSince = (begin: bigint) => Effect.map(Clock.monotonicTimeNanos, (now) => Number(now - begin) / 1e9)
 
-/** Keeps what a standing reaper tells of its turns. */
+/** Keeps what a standing reaper reports of its turns. */
 const turnsOf = Effect.sync(() => {
   const turns = { done: 0, failed: 0 }
   let last: { readonly endedAt: bigint; readonly seconds: number } | undefined
@@ -155,7 +156,7 @@ const turnsOf = Effect.sync(() => {
   return { measure, told }
 })
 
-/** Serves metrics for as long as the scope; only whoever asks for it pays for an HTTP server. */
+/** Serves metrics for as long as the scope. Only a command that asks for it loads an HTTP server. */
 const serveMetrics = Effect.fnUntraced(function*(port: number, watch: Effect.Effect<Metrics.Watch>) {
   const output = yield* Output
   const slipway = yield* Slipway
@@ -167,7 +168,7 @@ const serveMetrics = Effect.fnUntraced(function*(port: number, watch: Effect.Eff
   yield* output.note(`slipway: metrics are served on http://127.0.0.1:${bound}/metrics`)
 })
 
-/** Reaps until it is interrupted; a reap that fails is told, and tried again at its next turn. */
+/** Reaps until it is interrupted. A reap that fails is reported, and tried again at its next turn. */
 const watch = Effect.fnUntraced(function*(options: Options) {
   const output = yield* Output
   const slipway = yield* Slipway
@@ -222,16 +223,16 @@ const reapHome = Effect.fnUntraced(function*(options: Options) {
 
 export const reap = Command.make("reap", config, run).pipe(
   Command.withDescription(
-    "Find what killed deployers, agents that ended unseen and cut-off stops have left behind, and make it go away. " +
-      "Each item is judged again when it is acted on, and what can't be told is left alone.\n" +
+    "Find and clean up what killed deployers, agents that ended unseen and interrupted stops have left behind. " +
+      "It judges each item again before it acts, and leaves alone what it can't judge.\n" +
       "The exit code is 6 when something could not be released; it is named, and tried again by the next reap."
   ),
-  Command.withShortDescription("Make what was left behind go away"),
+  Command.withShortDescription("Clean up what was left behind"),
   Command.withExamples([
     { command: "slipway reap --dry-run", description: "See what would be done, and why" },
     {
       command: "slipway reap --dry-run --json > plan.json; slipway reap --plan plan.json",
-      description: "Do what you have looked at, and nothing else"
+      description: "Do what that plan says, and nothing else"
     },
     {
       command: "slipway reap --watch --every 30s",

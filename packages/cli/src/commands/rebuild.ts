@@ -44,7 +44,7 @@ const toText = ({ agents, damage, dryRun, problems, setAside, tasks }: Rebuilt, 
       agents.map(({ agent, source }) => [agent.id, Text.state(agent), sources[source]]),
       header
     )]
-  const next = dryRun ? "" : " 'slipway reap' looks after what does not agree with it."
+  const next = dryRun ? "" : " 'slipway reap' handles what does not agree with it."
   return [
     ...list,
     ...problems.map(({ reason, subject }) => `${paint("yellow", plain(subject))}: ${plain(reason)}`),
@@ -62,9 +62,9 @@ export const rebuild = Command.make(
     project: text(
       "project",
       "DIR",
-      "A project whose tasks are looked for, beside those that are found (default: the working directory); may be given again"
+      "A project to search for tasks, beside those that are found (default: the working directory); repeatable"
     ).pipe(Flag.atLeast(0)),
-    dryRun: toggle("dry-run", "Only tell what would be restored")
+    dryRun: toggle("dry-run", "Only report what would be restored")
   },
   Effect.fnUntraced(function*({ dryRun, project }) {
     const output = yield* Output
@@ -76,7 +76,7 @@ export const rebuild = Command.make(
   }, Effect.provide(layer))
 ).pipe(
   Command.withDescription(
-    "Make a new registry where the present one is refused as damaged, replaced or gone. It is made from the rows that can still be read, " +
+    "Make a new registry where the present one is refused as damaged, replaced or missing. It is made from the rows that can still be read, " +
       "the task entries in the projects, and the agents' directories. The old one is set aside beside it, and never deleted. A healthy " +
       "registry is left as it is, and so is one that a process has open."
   ),

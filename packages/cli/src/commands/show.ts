@@ -12,7 +12,7 @@ import * as Text from "../Text.ts"
 /** The agent, naming no file that is not there. */
 const viewOf = Effect.fnUntraced(function*(agent: Agent.Agent) {
   const files = yield* FileSystem.FileSystem
-  // What can't be looked at is named: it may be there.
+  // A path that can't be checked is named: the file may be there.
   const present = (path: string | null) =>
     path === null ? Effect.succeed(null) : Effect.map(
       Effect.orElseSucceed(files.exists(path), () => true),

@@ -1,7 +1,7 @@
 /**
  * `slipway stop`: ends agents with all that they started, children first, and answers when their end is proven.
  *
- * An id that names nothing does not keep the others from being stopped; it is told of, and shows in the exit code.
+ * An id that names nothing does not keep the others from being stopped. It is reported, and shows in the exit code.
  */
 import { Agent, Slipway, View } from "@slipway/core"
 import { Duration, Effect, Option } from "effect"
