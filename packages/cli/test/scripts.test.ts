@@ -11,7 +11,7 @@ import { procFile } from "./sandbox.ts"
 
 const root = Path.join(import.meta.dirname, "..", "..", "..")
 
-/** Processes that were started on something in the directory, or for somebody whose temporary files are there. */
+/** Processes that were started on something in the directory, or with their temporary files there. */
 const processesOn = (directory: string): ReadonlyArray<string> =>
   Fs.readdirSync("/proc").filter((name) => /^\d+$/.test(name))
     .filter((pid) =>

@@ -88,7 +88,7 @@ export const aimed = (target: Target.Target, command: string): ReadonlyArray<Com
 /** What stands in place of the pid of a server that ends, where it stays. */
 export const stays = "stays"
 
-// tmux tells the time only by an option that it expands. `server_sessions` would count them, and is not known to 3.3.
+// tmux gives the time only by an option that it expands. `server_sessions` would count them, and is not known to 3.3.
 const clock = "@slipway-clock"
 const hasNoSession = "#{?#{S:1},0,1}"
 

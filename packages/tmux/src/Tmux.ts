@@ -48,8 +48,9 @@ export interface Idle {
   /** It was started in this second or before. */
   readonly startedBy: number
   /**
-   * It begins to end in this second or before. A server that was frozen reads its commands late: this one is without effect then, so
-   * that whoever has waited until this second is over knows that the server either has ended or stays.
+   * It begins to end in this second or before. A server that was frozen reads its commands late, and then this one is
+   * without effect. So a caller that has waited until this second is over knows that the server either has ended or
+   * stays.
    */
   readonly until: number
 }
