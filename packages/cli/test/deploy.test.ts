@@ -282,7 +282,7 @@ describe("deploy", () => {
       yield* refusesUsage(box, [...deploy, "--task", "TASK-x", "--", "cat"], /--task: expected/)
       yield* refusesUsage(box, [...deploy, "--parent", "x", "--", "cat"], /--parent: expected/)
       yield* refusesUsage(box, [...deploy, "--env", "UNSET_VARIABLE", "--", "cat"], /UNSET_VARIABLE/)
-      yield* refusesUsage(box, [...deploy, "--env", "a b=s3cret", "--", "cat"], /--env/)
+      yield* refusesUsage(box, [...deploy, "--env", "=s3cret", "--", "cat"], /--env/)
       yield* refusesUsage(box, [...deploy, "--env-file", "missing", "--", "cat"], /missing/)
       yield* refusesUsage(box, ["--socket", "tmux.sock", "ps"], /absolute/)
       const json = yield* box.json([...deploy, "--type", "a.b", "--", "cat"])
