@@ -16,7 +16,8 @@
  * A process of this user that hides its environment is in doubt only with a tie to the agent. Such a process shares a
  * leaderless session or group, or a terminal, with what is or was a member, or descends from one that is in doubt.
  * Without a tie, or older than the agent, it is a stranger: ssh-agent and gpg-agent hide theirs, and lead sessions of
- * their own. What was once in doubt stays so for the whole call. So an agent's own process counts as a stranger too
+ * their own. Where no process at all shows its environment, the system hides it and not the process: then each one that
+ * is not older than the agent is in doubt. What was once in doubt stays so for the whole call. So an agent's own process counts as a stranger too
  * when it hides its environment, leads a session and has lost its parents; nothing distinguishes it from a neighbour's.
  *
  * This program, its ancestors and excluded pids are no members whatever they bear, and nothing is inherited through
@@ -225,6 +226,9 @@ export const resolve = (
   const ids = new Set([...shared, ...kin.flatMap(({ pgid, sid }) => [pgid, sid])])
   const terminals = new Set(kin.flatMap(({ terminal }) => terminal === undefined ? [] : [terminal]))
   const doubts = new Set<number>()
+  const isBlind = !Array.from(entries.values()).some(({ environ, pid }) =>
+    pid !== system.self && environ._tag === "Read"
+  )
   const isAlive = (id: number) => entries.get(id)?.zombie === false
   const isTied = (entry: Entry): boolean =>
     doubted.has(keyOf(entry)) || doubts.has(entry.ppid) || doubts.has(entry.sid) || doubts.has(entry.pgid) ||
@@ -239,7 +243,7 @@ export const resolve = (
     const isStrangers = leader !== undefined && !leader.zombie && leader.environ._tag !== "Denied"
     if (isStrangers && leader.pid !== entry.pid) return false
     // An exec is over in a moment, and then the environment shows.
-    return entry.environ._tag === "Execing" || isTied(entry)
+    return entry.environ._tag === "Execing" || isBlind || isTied(entry)
   }
   for (let before = -1; before !== doubts.size;) {
     before = doubts.size
