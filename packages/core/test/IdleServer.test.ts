@@ -167,16 +167,21 @@ describe("the server of an idle home", () => {
       const ids: Array<string> = []
       const servers = new Set<number>()
       const slipway = yield* open(world, { idleAfter: tenMinutes })
-      const deploying = Effect.forEach(Array.from({ length: 12 }), () =>
-        Effect.gen(function*() {
-          const { agent } = yield* slipway.deploy(lasting(world, { allowDuplicate: true }))
-          ids.push(agent.id)
-          servers.add(serverPid(world))
-          yield* slipway.stop([agent.id], { grace: "50 millis" })
-        }))
+      const one = Effect.gen(function*() {
+        const { agent } = yield* slipway.deploy(lasting(world, { allowDuplicate: true }))
+        ids.push(agent.id)
+        servers.add(serverPid(world))
+        yield* slipway.stop([agent.id], { grace: "50 millis" })
+      })
+      // Every fourth round the next deployments come when the server has just ended.
+      const deploying = Effect.forEach(Array.from({ length: 12 }, (_, round) => round), (round) =>
+        Effect.andThen(
+          Effect.all([one, one], { concurrency: 2 }),
+          round % 4 === 3 ? eventually(() => !Fs.existsSync(world.socket)) : Effect.void
+        ))
       const looking = Effect.flatMap(open(world), (looker) => Effect.forever(looker.agents({ activeOnly: true })))
       yield* Effect.raceFirst(
-        Effect.all([deploying, deploying], { concurrency: 2 }),
+        deploying,
         Effect.all([looking, looking], { concurrency: 2 })
       )
       assert.lengthOf(ids, 24)
