@@ -197,6 +197,7 @@ describe("agents", () => {
           box.path("child")
         }')" -- sleep 100 2> '${box.path("deep")}'; echo $? >> '${box.path("deep")}'
          ${slipway} stop "$SLIPWAY_AGENT_ID" --json > '${box.path("self")}'; echo $? >> '${box.path("self")}'
+         cd '${box.project}'
          echo go | ${slipway} --home '${box.path("other")}' deploy --wait --json --ready none -- true > '${
           box.path("strange")
         }'

@@ -11,7 +11,7 @@ import { type Sandbox, until, useSandbox } from "./sandbox.ts"
 
 const sandbox = useSandbox()
 
-const hasAgent = spawnSync("ssh-agent", ["--"]).error === undefined
+const hasAgent = spawnSync("sh", ["-c", "command -v ssh-agent"]).status === 0
 
 let sockets = 0
 
