@@ -5,7 +5,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import * as World from "./support/World.ts"
 
-const caller = (environment: Record<string, string>, cwd: string | undefined = "/work") => ({ environment, cwd })
+const caller = (environment: Record<string, string>, cwd: string | undefined = "/somewhere") => ({ environment, cwd })
 
 const tagOf = <A, E extends { readonly _tag: string }, R>(effect: Effect.Effect<A, E, R>) =>
   Effect.map(Effect.flip(effect), ({ _tag }) => _tag)
@@ -14,7 +14,7 @@ describe("the home of a caller that names none", () => {
   it.effect("is the same from every directory, also where HOME is empty or relative", () =>
     Effect.gen(function*() {
       const ofUser = Path.join(Os.userInfo().homedir, ".local", "state", "slipway")
-      for (const cwd of ["/work", "/", undefined]) {
+      for (const cwd of ["/somewhere", "/", undefined]) {
         const of = (environment: Record<string, string>) => defaultDirectory({ environment, cwd })
         assert.strictEqual(yield* of({}), ofUser)
         assert.strictEqual(yield* of({ HOME: "" }), ofUser)
@@ -24,7 +24,7 @@ describe("the home of a caller that names none", () => {
         assert.strictEqual(yield* of({ HOME: "/h", XDG_STATE_HOME: "/state", SLIPWAY_HOME: "/s/../t" }), "/t")
         assert.strictEqual(yield* of({ HOME: "/h", SLIPWAY_HOME: "" }), "/h/.local/state/slipway")
       }
-      assert.strictEqual(yield* defaultDirectory(caller({ SLIPWAY_HOME: "here" })), "/work/here")
+      assert.strictEqual(yield* defaultDirectory(caller({ SLIPWAY_HOME: "here" })), "/somewhere/here")
     }))
 
   it.effect("is a typed error where it is relative to a working directory that was removed", () =>
