@@ -14,6 +14,7 @@ import * as Attributes from "./processes/Attributes.ts"
 import * as ProcFs from "./processes/ProcFs.ts"
 import * as PsTable from "./processes/PsTable.ts"
 import type { System } from "./processes/System.ts"
+import * as TmuxServers from "./processes/TmuxServers.ts"
 
 /** Where a pid means something: a machine, one boot of it, and one pid namespace. */
 export const HostIdentity = Schema.Struct({
@@ -135,7 +136,7 @@ export class Host extends Context.Service<Host, {
           return typeof now === "string" || now.zombie ? Option.none() : Option.some({ pid, start: now.start })
         }),
       attributes: (pid) => Effect.sync(() => Option.fromUndefinedOr(attributes(pid))),
-      isTmuxServer: (pid) => Effect.sync(() => Attributes.isTmuxServer(pid))
+      isTmuxServer: (pid) => Effect.sync(() => TmuxServers.isTmux(pid))
     })
   }
 

@@ -60,7 +60,10 @@ const deployWith = (
 
 const describeFault = (
   story: { readonly fault: Fault | undefined; readonly hit: string | undefined; readonly step: string }
-) => `${story.fault?.mode} ${story.fault?.moment} call ${story.fault?.index} (${story.hit}) at ${story.step}`
+) =>
+  `${story.fault?.mode} ${story.fault?.moment} call ${story.fault?.index} of ${
+    story.fault?.since ?? "all"
+  } (${story.hit}) at ${story.step}`
 
 /** What is left after whoever looks next has settled; the first look is what the deployer itself left. */
 const settleAndAudit = (world: World.World) =>
@@ -129,10 +132,11 @@ describe("a fault at any call of the rollback", () => {
         Effect.gen(function*() {
           const dry = yield* World.make
           const whole = yield* deployWith(dry, undefined, script, "survive")
-          const begin = whole.calls.indexOf("Files.removeFile")
+          const since = "Files.removeFile"
+          const begin = whole.calls.indexOf(since)
           assert.isAbove(begin, 0)
           const faults = moments.flatMap((moment) =>
-            whole.calls.flatMap((_, index): ReadonlyArray<Fault> => index >= begin ? [{ index, mode, moment }] : [])
+            whole.calls.slice(begin).map((_, index): Fault => ({ index, since, mode, moment }))
           )
           yield* Effect.forEach(faults, (fault) =>
             Effect.gen(function*() {

@@ -10,7 +10,7 @@
  * `read` takes about 0.1 ms, never fails, and answers nothing where /proc does not show a process. `carry` is pure.
  */
 import { Result } from "effect"
-import * as Fs from "node:fs"
+import * as Proc from "./Proc.ts"
 
 /** Resource limits as /proc/PID/limits names them, and as prlimit(1) does. */
 const resources = {
@@ -72,17 +72,9 @@ export const parseLimits = (text: string): Attributes["limits"] =>
     })
   )
 
-const attempt = <A>(f: () => A): A | undefined => {
-  try {
-    return f()
-  } catch {
-    return undefined
-  }
-}
-
 /** The attributes of a process; undefined when it is not there, or when this is no Linux. */
 export const read = (pid: number | "self"): Attributes | undefined => {
-  const text = (name: string) => attempt(() => Fs.readFileSync(`/proc/${pid}/${name}`, "utf8"))
+  const text = (name: string) => Proc.text(`/proc/${pid}/${name}`)
   const [limits, stat, oom, status] = [text("limits"), text("stat"), text("oom_score_adj"), text("status")]
   if (limits === undefined || stat === undefined || oom === undefined || status === undefined) return undefined
   return {
@@ -93,7 +85,7 @@ export const read = (pid: number | "self"): Attributes | undefined => {
     cpus: /^Cpus_allowed_list:\s*(\S+)$/m.exec(status)?.[1] ?? "",
     capabilities: BigInt(`0x${/^CapEff:\s*([0-9a-f]+)$/m.exec(status)?.[1] ?? "0"}`),
     namespaces: Object.fromEntries(namespaceNames.flatMap((name) => {
-      const link = attempt(() => Fs.readlinkSync(`/proc/${pid}/ns/${name}`))
+      const link = Proc.link(`/proc/${pid}/ns/${name}`)
       return link === undefined ? [] : [[name, link]]
     }))
   }
@@ -106,10 +98,6 @@ export const withOpenFiles = (attributes: Attributes, soft: number | undefined):
     ? attributes
     : { ...attributes, limits: { ...attributes.limits, nofile: { ...nofile, soft: BigInt(soft) } } }
 }
-
-/** Whether a process is a tmux server, as far as its name shows. */
-export const isTmuxServer = (pid: number): boolean =>
-  attempt(() => Fs.readFileSync(`/proc/${pid}/comm`, "utf8"))?.startsWith("tmux") === true
 
 // The kernel's fixed name for the user namespace that a machine starts with.
 const initialUserNamespace = "user:[4026531837]"

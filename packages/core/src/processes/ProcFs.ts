@@ -8,7 +8,7 @@ import * as Fs from "node:fs"
 import type { EnvironRead, ProcessStat, Signal, SignalResult, System } from "./System.ts"
 
 /** What field 22 of a stat line counts: USER_HZ, which is 100 on every Linux that Node runs on. */
-const ticksPerSecond = 100
+export const ticksPerSecond = 100
 
 const kernelThread = 0x00200000
 

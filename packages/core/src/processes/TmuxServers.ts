@@ -8,6 +8,7 @@
  * confirmed and signalled in one turn. Linux alone: elsewhere there are none.
  */
 import * as Fs from "node:fs"
+import * as Proc from "./Proc.ts"
 import * as ProcFs from "./ProcFs.ts"
 import type { SignalResult } from "./System.ts"
 
@@ -20,32 +21,26 @@ export interface ServerProcess {
   readonly isBusy: boolean
 }
 
-const ticksPerSecond = 100
 const name = "(tmux: server)"
 
-const attempt = <A>(f: () => A): A | undefined => {
-  try {
-    return f()
-  } catch {
-    return undefined
-  }
-}
-
-const read = (path: string): string => attempt(() => Fs.readFileSync(path, "utf8")) ?? ""
-
-const link = (path: string): string | undefined => attempt(() => Fs.readlinkSync(path))
+const read = (path: string): string => Proc.text(path) ?? ""
 
 const fileAt = (path: string): string | undefined =>
-  attempt(() => {
+  Proc.attempt(() => {
     const { dev, ino } = Fs.statSync(path)
     return `${dev}:${ino}`
   })
 
 const isSame = <A>(one: A | undefined, other: A | undefined): boolean => one !== undefined && one === other
 
+/** Whether a process of which tmux said that it is the server is a tmux: where the name can't be set, it is the program's. */
+export const isTmux = (pid: number): boolean => read(`/proc/${pid}/comm`).startsWith("tmux")
+
 /** Whether the process sees the same files, processes and users as this one. */
 const isHere = (pid: number): boolean =>
-  ["mnt", "pid", "user"].every((kind) => isSame(link(`/proc/${pid}/ns/${kind}`), link(`/proc/self/ns/${kind}`))) &&
+  ["mnt", "pid", "user"].every((kind) =>
+    isSame(Proc.link(`/proc/${pid}/ns/${kind}`), Proc.link(`/proc/self/ns/${kind}`))
+  ) &&
   isSame(fileAt(`/proc/${pid}/root/`), fileAt("/")) &&
   isSame(/^Uid:\s+(\d+)/m.exec(read(`/proc/${pid}/status`))?.[1], String(process.getuid?.()))
 
@@ -66,9 +61,9 @@ const connectionsTo = (socket: string): ReadonlySet<string> => {
 
 const hasClient = (pid: number, socket: string): boolean => {
   const connections = connectionsTo(socket)
-  const descriptors = attempt(() => Fs.readdirSync(`/proc/${pid}/fd`))
+  const descriptors = Proc.names(`/proc/${pid}/fd`)
   return descriptors?.some((descriptor) => {
-    const target = link(`/proc/${pid}/fd/${descriptor}`)
+    const target = Proc.link(`/proc/${pid}/fd/${descriptor}`)
     return target !== undefined && connections.has(target)
   }) ?? true
 }
@@ -78,7 +73,7 @@ export const startedOn = (socket: string): ReadonlyArray<ServerProcess> => {
   if (process.platform !== "linux") return []
   const servers: Array<ProcFs.StatLine> = []
   const parents = new Set<number>()
-  for (const entry of attempt(() => Fs.readdirSync("/proc")) ?? []) {
+  for (const entry of Proc.names("/proc") ?? []) {
     if (!/^\d+$/.test(entry)) continue
     const text = read(`/proc/${entry}/stat`)
     const stat = ProcFs.parseStat(text)
@@ -89,7 +84,7 @@ export const startedOn = (socket: string): ReadonlyArray<ServerProcess> => {
   return servers.map(({ pid, start }) => ({
     pid,
     start,
-    startSeconds: Number(start) / ticksPerSecond,
+    startSeconds: Number(start) / ProcFs.ticksPerSecond,
     isBusy: parents.has(pid) || hasClient(pid, socket)
   }))
 }

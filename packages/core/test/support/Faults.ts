@@ -14,7 +14,10 @@ export type Mode = "fail" | "die" | "hang" | "interrupt"
 export type Moment = "before" | "after"
 
 export interface Fault {
+  /** The call to strike, counted from the first call named `since`, or from the very first. */
   readonly index: number
+  /** Where a busy machine changes how many calls come before, as readiness asks again and again. */
+  readonly since?: string | undefined
   readonly mode: Mode
   readonly moment: Moment
 }
@@ -34,12 +37,18 @@ export class Faults {
   around<A, E, R>(label: string, effect: Effect.Effect<A, E, R>, failure: () => E | undefined): Effect.Effect<A, E, R> {
     return Effect.suspend(() => {
       if (!this.on) return effect
-      const index = this.calls.push(label) - 1
+      const place = this.calls.push(label) - 1
       const { fault } = this
-      if (fault === undefined || fault.index !== index) return effect
+      if (fault === undefined || place !== this.placeOf(fault)) return effect
       const strike = this.strike(label, fault.mode, failure)
       return fault.moment === "before" ? Effect.andThen(strike, effect) : Effect.tap(effect, () => strike)
     })
+  }
+
+  placeOf({ index, since }: Fault): number | undefined {
+    if (since === undefined) return index
+    const begin = this.calls.indexOf(since)
+    return begin < 0 ? undefined : begin + index
   }
 
   strike<E>(label: string, mode: Mode, failure: () => E | undefined): Effect.Effect<void, E> {
