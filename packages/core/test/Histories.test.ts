@@ -1,5 +1,5 @@
 /**
- * Whatever happens, in whatever order, the invariants hold: histories drawn at random, in memory by the thousand and on
+ * Whatever happens, in whatever order, the invariants hold: histories drawn at random, in memory by the hundred and on
  * real tmux and real processes by the dozen.
  *
  * SLIPWAY_SEED draws other histories, SLIPWAY_HISTORIES says how many, SLIPWAY_STATISTICS prints what they were made of.
@@ -14,7 +14,7 @@ import { store } from "./support/HistoryWorld.ts"
 class Stores extends Context.Service<Stores, Effect.Success<typeof store>>()("test/Stores") {}
 
 const seed = process.env["SLIPWAY_SEED"] ?? "slipway"
-const runs = Number(process.env["SLIPWAY_HISTORIES"] ?? 1000)
+const runs = Number(process.env["SLIPWAY_HISTORIES"] ?? 400)
 const liveRuns = Number(process.env["SLIPWAY_LIVE_HISTORIES"] ?? 12)
 const counts = new Map<string, number>()
 
