@@ -9,6 +9,7 @@ import type {
   HomeUnknown,
   HomeUnusable,
   InvalidLimit,
+  InvalidResources,
   ReaperRunning,
   RebuildError,
   RegistryError,
@@ -83,6 +84,7 @@ export type Failure =
   | HomeUnknown
   | HomeUnusable
   | InvalidLimit
+  | InvalidResources
   | MetricsUnservable
   | NoSuchAgent
   | NoSuchTask

@@ -36,6 +36,8 @@ const cleaned = (report: CleanupReport.CleanupReport, resource: Parameters<typeo
   return outcome === null ? null : outcomes[outcome._tag]
 }
 
+const own: ReadonlySet<string> = new Set(["tmux_session", "prompt_file", "task_registry", "global_registry"])
+
 /** A deployment that did not commit; one that never began has an empty report. */
 export const notDeployed = (failed: {
   readonly error: string
@@ -56,7 +58,14 @@ export const notDeployed = (failed: {
       tmux_session: cleaned(report, "tmux_session"),
       prompt_file: cleaned(report, "prompt_file"),
       task_registry: cleaned(report, "task_registry"),
-      global_registry: cleaned(report, "global_registry")
+      global_registry: cleaned(report, "global_registry"),
+      // Those that another program brought along; this one leaves them to it.
+      ...Object.fromEntries(
+        report.releases.filter(({ resource }) => !own.has(resource)).map(({ resource }) => [
+          resource,
+          cleaned(report, resource)
+        ])
+      )
     },
     cleanup_errors: CleanupReport.problems(report)
   }

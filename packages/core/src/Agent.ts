@@ -8,56 +8,21 @@
  * `deploying → running → ending → exited | stopped | lost | rolled-back`. `ending` is the durable intent: it is claimed
  * before the first release, and the next settle finishes it.
  */
-import { Target } from "@slipway/tmux"
-import { type DateTime, Result, Schema } from "effect"
+import { type DateTime, type Duration, Result, Schema } from "effect"
 import { AgentSpec } from "./AgentCommand.ts"
+import { AgentId, AgentType } from "./AgentId.ts"
 import { HostIdentity, ProcessIdentity } from "./Host.ts"
 import { Lease } from "./Lease.ts"
-import { ReleaseRecord } from "./Resource.ts"
-import { ProjectPath, stamp, TaskId } from "./Task.ts"
+import { Plan } from "./resource/Plan.ts"
+import { mayLive, ReleaseRecord, type Subject } from "./resource/Resource.ts"
+import { ProjectPath, TaskId } from "./Task.ts"
 
-/** What kind of work an agent does, in its task's words. */
-export const AgentType = Schema.String.check(
-  Schema.isPattern(/^[a-z0-9][a-z0-9_-]*$/, {
-    expected: "a type of lower-case letters, digits, '_' and '-' that starts with a letter or digit"
-  }),
-  Schema.isMaxLength(40)
-).pipe(Schema.brand("AgentType"))
-export type AgentType = typeof AgentType.Type
-
-/** `<type>-YYMMDD-HHMMSS-xxxxxx`: the time is UTC, the tail is random. */
-export const AgentId = Schema.String.check(
-  Schema.isPattern(/^[a-z0-9][a-z0-9_-]{0,39}-\d{6}-\d{6}-[0-9a-f]{6}$/, {
-    expected: "an agent id such as worker-260102-030405-0a1b2c"
-  })
-).pipe(Schema.brand("AgentId"))
-export type AgentId = typeof AgentId.Type
-
-export const makeAgentId = (type: AgentType, moment: DateTime.Utc, random: string): AgentId => {
-  const { date, time } = stamp(moment)
-  return AgentId.make(`${type}-${date.slice(2)}-${time}-${random}`)
-}
-
-/** The session of an agent; an agent's id has no character that tmux would change. */
-export const sessionName = (id: AgentId): Target.SessionName => Target.SessionName.make(`agent_${id}`)
+export { AgentId, AgentType, makeAgentId, sessionName } from "./AgentId.ts"
+export { Plan } from "./resource/Plan.ts"
 
 /** How a deployment decides that its agent is up; see `Readiness`. */
 export const ReadinessKind = Schema.Literals(["survive", "output", "none"])
 export type ReadinessKind = typeof ReadinessKind.Type
-
-/** Every reference of a deployment, decided before anything is made: the journal that a crash is undone by. */
-export const Plan = Schema.Struct({
-  homeId: Schema.String,
-  /** The agent's directory in the home. */
-  directory: Schema.String,
-  /** The tmux server's socket; releases use this one, whatever the options say by then. */
-  socket: Target.SocketPath,
-  session: Target.SessionName,
-  /** The task's workspace in the project, and the agent's document in it. */
-  workspace: Schema.String,
-  entry: Schema.String
-})
-export type Plan = typeof Plan.Type
 
 export const Outcome = Schema.Literals(["success", "failure", "unknown"])
 export type Outcome = typeof Outcome.Type
@@ -206,7 +171,7 @@ export const holdsSlot = (state: State): boolean => {
     case "running":
       return true
     case "ending":
-      return state.left === null || state.left.some((record) => record.resource === "tmux_session")
+      return state.left === null || state.left.some(mayLive)
     default:
       return false
   }
@@ -336,7 +301,7 @@ const endOf = (agent: Agent, now: DateTime.Utc): DateTime.Utc => {
   if (agent.state._tag !== "ending") return agent.endedAt ?? now
   const { as, endedAt, left } = agent.state
   if (endedAt !== undefined) return endedAt
-  const isProven = left !== null && left.every(({ resource }) => resource !== "tmux_session")
+  const isProven = left !== null && !left.some(mayLive)
   return agent.endedAt !== null && (isProven || as._tag === "exited" || as._tag === "lost") ? agent.endedAt : now
 }
 
@@ -369,3 +334,13 @@ export const rollBack = (
     beginEnding(agent, { _tag: "rolled-back", step: facts.step, error: facts.error }),
     (ending) => finishEnding(ending, { ...facts, deployer: "gone" })
   )
+
+/** What a release may know of an agent beside the reference. */
+export const subjectOf = (agent: Agent, grace?: Duration.Duration): Subject => ({
+  homeId: agent.plan.homeId,
+  agentId: agent.id,
+  host: agent.running?.host ?? agent.lease?.host ?? null,
+  launcher: agent.running?.launcher ?? null,
+  since: agent.running?.since ?? null,
+  grace
+})

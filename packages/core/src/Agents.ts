@@ -10,8 +10,9 @@ import * as Path from "node:path"
 import { type Agent, AgentId, isFinal, isLeaked } from "./Agent.ts"
 import { type FileError, Files } from "./Files.ts"
 import { stderrFile, stdoutFile } from "./Launcher.ts"
+import { Reconciler } from "./reconcile/Reconciler.ts"
+import { Stop } from "./reconcile/Stop.ts"
 import { type AgentEvent, type AgentFilter, AgentNotFound, Registry, type RegistryError } from "./Registry.ts"
-import { Settle } from "./Settle.ts"
 
 /** An agent can't stop itself, or an agent above it: it would not live to prove it. */
 export class SelfStopRefused extends Schema.TaggedError<SelfStopRefused>()("SelfStopRefused", { agentId: AgentId }) {
@@ -63,18 +64,17 @@ const pollInterval = Duration.seconds(1)
 const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string | undefined }) {
   const files = yield* Files
   const registry = yield* Registry
-  const settle = yield* Settle
+  const { reconcile, reconcileAll } = yield* Reconciler
+  const stops = yield* Stop
 
   const find = Effect.fnUntraced(function*(id: AgentId) {
     const row = yield* registry.agent(id)
     return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
   })
 
-  const get = Effect.fn("Agents.get")((id: AgentId) => Effect.flatMap(find(id), settle.settle))
+  const get = Effect.fn("Agents.get")((id: AgentId) => Effect.flatMap(find(id), reconcile))
 
-  const list = Effect.fn("Agents.list")((filter: AgentFilter) =>
-    Effect.flatMap(registry.agents(filter), settle.settleAll)
-  )
+  const list = Effect.fn("Agents.list")((filter: AgentFilter) => Effect.flatMap(registry.agents(filter), reconcileAll))
 
   /** Emits whenever the agent's directory changed, and now and then without it. */
   const ticks = (directory: string) =>
@@ -100,7 +100,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     const reason = request.reason ?? "stopped on request"
     // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
     yield* Effect.forEach(ids, find, { discard: true })
-    const exits = yield* Effect.forEach(ids, (id) => Effect.exit(settle.stop(id, { reason, grace })), {
+    const exits = yield* Effect.forEach(ids, (id) => Effect.exit(stops.family(id, { reason, grace })), {
       concurrency: 8
     })
     const ended: Array<Agent> = []

@@ -9,7 +9,6 @@ import { Schema } from "effect"
 import { AdmissionRefused } from "./Admission.ts"
 import { AgentId, TransitionRefused } from "./Agent.ts"
 import { AgentExecutableMissing } from "./AgentCommand.ts"
-import * as CleanupReport from "./CleanupReport.ts"
 import { InvalidRequest } from "./DeployRequest.ts"
 import { FileError } from "./Files.ts"
 import { HomeUnusable } from "./Home.ts"
@@ -17,9 +16,11 @@ import { PlacementError, ServerReplaced } from "./Placement.ts"
 import { DiskFull, NotWritable, WorkingDirectoryMissing, WorkingDirectoryUnusable } from "./Preflight.ts"
 import { ReadinessError } from "./Readiness.ts"
 import { AgentNotFound, RegistryError } from "./Registry.ts"
-import { AgentDirectoryFailed } from "./resources/AgentDirectory.ts"
-import { AgentSessionFailed } from "./resources/AgentSession.ts"
-import { TaskEntryFailed } from "./resources/TaskEntry.ts"
+import { AgentDirectoryFailed } from "./resource/AgentDirectory.ts"
+import { AgentSessionFailed } from "./resource/AgentSession.ts"
+import * as CleanupReport from "./resource/CleanupReport.ts"
+import { ResourceFailed, ResourceRefused } from "./resource/Own.ts"
+import { TaskEntryFailed } from "./resource/TaskEntry.ts"
 import { WorkspaceUnusable } from "./Workspace.ts"
 
 /** The steps of a deployment, in their order. */
@@ -28,6 +29,7 @@ export const Step = Schema.Literals([
   "preflight",
   "admission",
   "agent-directory",
+  "resources",
   "session",
   "readiness",
   "task-entry",
@@ -82,6 +84,8 @@ export const Reason = Schema.Union([
   ...RegistryError.members,
   AgentNotFound,
   AgentDirectoryFailed,
+  ResourceFailed,
+  ResourceRefused,
   AgentSessionFailed,
   ...ReadinessError.members,
   TaskEntryFailed,

@@ -62,6 +62,8 @@ export const DeployRequest = Schema.Struct({
   cwd: Schema.optionalKey(ProjectPath),
   /** Set over the caller's environment. */
   environment: Schema.optionalKey(Environment),
+  /** Resources that the program brings along, by their kind; each says what it takes. */
+  resources: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
   /** One deployment per key: a second request under it gets the first one's agent. */
   key: Schema.optionalKey(Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(200))),
   ready: Schema.optionalKey(ReadinessKind),
@@ -99,6 +101,9 @@ export const defaultType = (spec: AgentSpec): AgentType => {
   return AgentType.make(type === "" ? "command" : type)
 }
 
+const sorted = (resources: Readonly<Record<string, Schema.Json>>) =>
+  Object.entries(resources).toSorted(([a], [b]) => a < b ? -1 : 1)
+
 /**
  * Distinguishes two requests under one key. Values of variables are left out: a token that was renewed between two
  * tries is not another request, and a digest of a short secret would give it away.
@@ -117,5 +122,6 @@ export const digest = (request: DeployRequest, context: { readonly taskId: TaskI
     request.readyWithinMillis ?? null,
     request.maxRunMillis ?? null,
     request.firstOutputMillis ?? null,
-    request.stallMillis ?? null
+    request.stallMillis ?? null,
+    ...(request.resources === undefined ? [] : [sorted(request.resources)])
   ])).digest("hex")

@@ -17,8 +17,8 @@ import { requiredBytes } from "./Preflight.ts"
 import { ProcessTree } from "./ProcessTree.ts"
 import { type Item, Reaper } from "./Reaper.ts"
 import { Registry, type RegistryError, type ReleaseTotal } from "./Registry.ts"
-import type { ReleaseOutcome } from "./Resource.ts"
-import { isCurrent } from "./resources/TaskEntry.ts"
+import type { ReleaseOutcome } from "./resource/Resource.ts"
+import { isCurrent } from "./resource/TaskEntry.ts"
 
 export interface Finding {
   readonly kind: string

@@ -23,6 +23,9 @@ import * as Lease from "./Lease.ts"
 import * as Placement from "./Placement.ts"
 import * as Preflight from "./Preflight.ts"
 import { Registry } from "./Registry.ts"
+import type { PlannedOwn } from "./resource/Own.ts"
+import * as Plan from "./resource/Plan.ts"
+import { Resources } from "./resource/Resources.ts"
 import { fromRequest, randomHex, type Task } from "./Task.ts"
 import * as Workspace from "./Workspace.ts"
 
@@ -62,16 +65,25 @@ export interface Prepared {
   readonly cwd: string
   readonly workspace: string
   /** What the agent's directory contains for its launcher. */
-  readonly launcher: (agent: Agent.Agent) => { readonly launcher: string; readonly environment: string | undefined }
+  readonly launcher: (
+    agent: Agent.Agent,
+    variables: Readonly<Record<string, string>>
+  ) => { readonly launcher: string; readonly environment: string | undefined }
   readonly placed: Placement.Placed
   readonly owner: Agent.Agent["owner"]
+}
+
+/** The row to admit, and the program's own things in its plan. */
+export interface Candidate {
+  readonly agent: Agent.Agent
+  readonly resources: ReadonlyArray<PlannedOwn>
 }
 
 export class Preparation extends Context.Service<Preparation, {
   /** Reads the task and checks the machine. */
   readonly prepare: (request: DeployRequest, owner: Agent.Agent["owner"]) => Effect.Effect<Prepared, Reason>
   /** The row to admit, with an id of its own and a lease of this process for so many seconds beside the wait for the agent. */
-  readonly draft: (prepared: Prepared, leaseSeconds: number) => Effect.Effect<Agent.Agent>
+  readonly candidate: (prepared: Prepared, leaseSeconds: number) => Effect.Effect<Candidate, Reason>
 }>()("@slipway/core/Preparation") {
   static readonly layer = (options: { readonly caller?: Caller | undefined } = {}) =>
     Layer.effect(Preparation, make(options.caller))
@@ -83,6 +95,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const home = yield* Home
   const host = yield* Host
   const registry = yield* Registry
+  const { plan: planOwn } = yield* Resources
   const looking = yield* Effect.context<Files | Home | Tmux>()
   const placement = yield* Placement.make
   const answered = new Map<string, number>()
@@ -124,7 +137,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
     const programs = LauncherPrograms.find(caller.environment["PATH"])
     const placed = yield* placement.place(caller.openFiles, programs)
     const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
-    const launcher = (agent: Agent.Agent) => {
+    const launcher: Prepared["launcher"] = (agent, variables) => {
       const options: Launcher.LauncherOptions = {
         argv: [executable, ...command.argv.slice(1)],
         environment: environmentFor({
@@ -138,7 +151,8 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
             SLIPWAY_HOME_ID: home.id,
             SLIPWAY_HOME: home.directory,
             SLIPWAY_TMUX_SOCKET: home.socket,
-            SLIPWAY_WORKSPACE: workspace
+            SLIPWAY_WORKSPACE: workspace,
+            ...variables
           }
         }),
         cwd,
@@ -154,18 +168,20 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
     return { request, task, cwd, workspace, launcher, placed, owner }
   })
 
-  const draft = Effect.fn("Preparation.draft")(function*(
+  const candidate = Effect.fn("Preparation.candidate")(function*(
     { cwd, owner, request, task, workspace }: Prepared,
     leaseSeconds: number
   ) {
     const createdAt = yield* DateTime.now
     const type = request.type ?? defaultType(request.agent)
     const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
+    const draft = { homeId: home.id, home: home.directory, agentId: id, taskId: task.id, project: task.project, cwd }
+    const resources = yield* planOwn(request.resources ?? {}, draft)
     const readiness = {
       kind: request.ready ?? defaultReadiness.kind,
       withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis
     }
-    const candidate: Agent.Agent = {
+    const agent: Agent.Agent = {
       id,
       type,
       taskId: task.id,
@@ -182,14 +198,13 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       key: request.key ?? null,
       // Requests are only ever compared under a key.
       requestDigest: request.key === undefined ? "" : digest(request, { taskId: task.id, cwd }),
-      plan: {
-        homeId: home.id,
+      plan: Plan.make(home.id, {
         directory: home.agentDirectory(id),
         socket: home.socket,
         session: Agent.sessionName(id),
         workspace,
         entry: Workspace.entryOf(workspace, id)
-      },
+      }, resources.map(({ planned }) => planned)),
       token: yield* randomHex(12),
       state: { _tag: "deploying" },
       lease: yield* Effect.provideService(Lease.grant(leaseSeconds + readiness.withinMillis / 1000), Host, host),
@@ -201,8 +216,8 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       tail: null,
       summary: null
     }
-    return candidate
+    return { agent, resources }
   })
 
-  return Preparation.of({ prepare, draft })
+  return Preparation.of({ prepare, candidate })
 })

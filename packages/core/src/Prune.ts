@@ -7,14 +7,12 @@
  */
 import { Context, DateTime, Duration, Effect, Layer } from "effect"
 import * as Path from "node:path"
-import { type Agent, type AgentId, isFinal } from "./Agent.ts"
-import * as CleanupReport from "./CleanupReport.ts"
+import { type Agent, type AgentId, isFinal, subjectOf } from "./Agent.ts"
 import { Files } from "./Files.ts"
 import { Registry, type RegistryError } from "./Registry.ts"
-import { release } from "./Resource.ts"
-import { AgentDirectory } from "./resources/AgentDirectory.ts"
-import { TaskEntry } from "./resources/TaskEntry.ts"
-import { entryRef } from "./Settle.ts"
+import * as CleanupReport from "./resource/CleanupReport.ts"
+import { Resources } from "./resource/Resources.ts"
+import * as Rollback from "./resource/Rollback.ts"
 
 export interface PruneRequest {
   /** Agents that ended longer ago than this; seven days by default. */
@@ -40,8 +38,7 @@ export class Prune extends Context.Service<Prune, {
     Effect.gen(function*() {
       const files = yield* Files
       const registry = yield* Registry
-      const directory = yield* AgentDirectory
-      const entry = yield* TaskEntry
+      const { kinds } = yield* Resources
 
       const bytesOf = (agent: Agent) =>
         files.list(agent.plan.directory).pipe(
@@ -53,8 +50,8 @@ export class Prune extends Context.Service<Prune, {
       const forget = Effect.fnUntraced(function*(agent: Agent, endedAt: DateTime.Utc, dryRun: boolean) {
         const bytes = yield* bytesOf(agent)
         if (dryRun) return { agentId: agent.id, endedAt, bytes, problems: [] }
-        const releases = [yield* release(entry, entryRef(agent)), yield* release(directory, agent.plan)]
-        const problems = CleanupReport.problems({ releases })
+        const report = yield* Rollback.releaseAll(kinds, agent.plan.resources, subjectOf(agent), { until: "prune" })
+        const problems = CleanupReport.problems(report)
         // Without its row, no command would find what was left alone because it does not bear our mark.
         if (problems.length === 0) yield* registry.forget([agent.id])
         return { agentId: agent.id, endedAt, bytes, problems }

@@ -13,18 +13,22 @@ import { Tmux } from "@slipway/tmux"
 import type { Session } from "@slipway/tmux"
 import { Clock, Context, DateTime, Duration, Effect, Layer, Option, Result, Schema } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, hasCommitted, isFinal, sessionName, type State, status } from "./Agent.ts"
-import * as CleanupReport from "./CleanupReport.ts"
+import { type Agent, AgentId, hasCommitted, isFinal, sessionName, type State, status, subjectOf } from "./Agent.ts"
 import { Files } from "./Files.ts"
 import { Home } from "./Home.ts"
 import { Host } from "./Host.ts"
 import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "./ProcessTree.ts"
+import { Ending } from "./reconcile/Ending.ts"
+import { Reconciler } from "./reconcile/Reconciler.ts"
+import type { Verdict } from "./reconcile/Verdict.ts"
 import { Registry, type RegistryError } from "./Registry.ts"
-import { type Presence, release, type ReleaseRecord } from "./Resource.ts"
-import { AgentDirectory } from "./resources/AgentDirectory.ts"
-import { agentMarker, AgentSession, homeMarker, presenceIn } from "./resources/AgentSession.ts"
-import { isCurrent, TaskEntry } from "./resources/TaskEntry.ts"
-import { entryRef, sessionRef, Settle, type Verdict } from "./Settle.ts"
+import { agentMarker, homeMarker, presenceIn } from "./resource/AgentSession.ts"
+import * as CleanupReport from "./resource/CleanupReport.ts"
+import * as Plan from "./resource/Plan.ts"
+import type { Planned, Presence, ReleaseRecord } from "./resource/Resource.ts"
+import { Resources } from "./resource/Resources.ts"
+import * as Rollback from "./resource/Rollback.ts"
+import { isCurrent, TaskEntry } from "./resource/TaskEntry.ts"
 import type { Task } from "./Task.ts"
 import * as View from "./View.ts"
 import * as Workspace from "./Workspace.ts"
@@ -119,11 +123,11 @@ const make = Effect.gen(function*() {
   const host = yield* Host
   const processes = yield* ProcessTree
   const registry = yield* Registry
-  const settle = yield* Settle
+  const ending = yield* Ending
+  const { assess, reconcile } = yield* Reconciler
   const tmux = yield* Tmux
-  const directory = yield* AgentDirectory
-  const session = yield* AgentSession
   const entry = yield* TaskEntry
+  const { kinds } = yield* Resources
 
   /**
    * The sessions on a socket that bear this home's id: empty where there is no server, none where tmux did not answer.
@@ -157,17 +161,17 @@ const make = Effect.gen(function*() {
     const sight: Presence = sessions === undefined
       ? { _tag: "Unknown", reason: "tmux does not answer" }
       : { _tag: sessions.some(({ agentId }) => agentId === agent.id) ? "Present" : "Absent" }
-    return presenceIn(sessionRef(agent), host.identity, sight, sightings.processes)
+    return presenceIn(subjectOf(agent), host.identity, sight, sightings.processes)
   }
 
   const planActive = Effect.fnUntraced(function*(agent: Agent, sightings: Sightings) {
-    const found = yield* settle.judge(agent, Effect.sync(() => presenceOf(agent, sightings)))
+    const found = yield* assess(agent, Effect.sync(() => presenceOf(agent, sightings)))
     const item = itemOf(agent, found)
     if (item !== undefined) {
       // A deployer that committed and exited since its row was read is dead, and its agent is well.
       const now = Option.getOrUndefined(yield* registry.agent(agent.id))
       if (now === undefined || now.state._tag === agent.state._tag) return [item]
-      const again = itemOf(now, yield* settle.judge(now))
+      const again = itemOf(now, yield* assess(now))
       return again === undefined ? [] : [again]
     }
     const sessions = sightings.sessions(agent.plan.socket)
@@ -287,7 +291,7 @@ const make = Effect.gen(function*() {
 
   /** What is left of an agent whose row is final. */
   const releaseLeftover = Effect.fnUntraced(function*(item: Item, agent: Agent) {
-    const { releases } = yield* settle.release(agent)
+    const { releases } = yield* ending.releaseLeft(agent)
     return released(item, status(agent), releases)
   })
 
@@ -295,26 +299,25 @@ const make = Effect.gen(function*() {
     if (!Schema.is(AgentId)(item.subject)) {
       return skipped(item, null, "it does not bear an agent's id; remove it by hand")
     }
-    const path = home.agentDirectory(item.subject)
-    const ref = {
-      agentId: item.subject,
-      directory: path,
-      homeId: home.id,
-      session: sessionName(item.subject),
+    const agentId = item.subject
+    const found = (yield* Effect.forEach(yield* registry.tasks, entriesOf)).flat().filter(({ id }) => id === agentId)
+    const places = {
+      directory: home.agentDirectory(agentId),
       socket: home.socket,
-      host: null,
-      launcher: null,
-      since: null
+      session: sessionName(agentId),
+      workspace: "",
+      entry: ""
     }
-    const releases = [yield* release(session, ref)]
-    const entries = (yield* Effect.forEach(yield* registry.tasks, entriesOf)).flat()
-    for (const { path } of entries.filter(({ id }) => id === item.subject)) {
-      const workspace = Path.dirname(Path.dirname(path))
-      releases.push(yield* release(entry, { entry: path, workspace, homeId: home.id, agentId: item.subject }))
-    }
-    if (CleanupReport.leftovers({ releases }).length === 0) {
-      releases.push(yield* release(directory, { directory: path, homeId: home.id }))
-    }
+    // A plan as the deployment would have made it, with every entry of its name.
+    const resources: ReadonlyArray<Planned> = [
+      ...Plan.make(home.id, places).resources.filter(({ kind }) => kind !== Plan.houseKinds.entry),
+      ...found.map(({ path }) => ({
+        kind: Plan.houseKinds.entry,
+        reference: { workspace: Path.dirname(Path.dirname(path)), entry: path }
+      }))
+    ]
+    const subject = { homeId: home.id, agentId, host: null, launcher: null, since: null }
+    const { releases } = yield* Rollback.releaseAll(kinds, resources, subject, { until: "rollback" })
     return released(item, null, releases)
   })
 
@@ -332,7 +335,7 @@ const make = Effect.gen(function*() {
   const rewrite = Effect.fnUntraced(function*(agent: Agent) {
     for (let shown: Agent | undefined = agent; shown !== undefined;) {
       const written: Agent = shown
-      yield* entry.make(entryRef(written), written)
+      yield* entry.make(written.plan, written, subjectOf(written))
       const now = Option.getOrUndefined(yield* registry.agent(written.id))
       shown = now === undefined || View.entryText(now) === View.entryText(written) ? undefined : now
     }
@@ -353,7 +356,7 @@ const make = Effect.gen(function*() {
         case "roll-back":
         case "settle":
         case "finish":
-          return isFinal(agent.state) ? skipped(item, status(agent)) : settled(item, yield* settle.settle(agent))
+          return isFinal(agent.state) ? skipped(item, status(agent)) : settled(item, yield* reconcile(agent))
         case "release":
           return isFinal(agent.state) ? yield* releaseLeftover(item, agent) : skipped(item, status(agent))
         case "rewrite": {

@@ -10,7 +10,7 @@ import { Context, type DateTime, type Effect, type Option, type Result, Schema }
 import type { AdmissionRefused, Decision, HomeLimit } from "./Admission.ts"
 import { type Agent, AgentId, type State, StateTag } from "./Agent.ts"
 import { ProcessIdentity } from "./Host.ts"
-import { ReleaseRecord } from "./Resource.ts"
+import { ReleaseRecord } from "./resource/Resource.ts"
 import { type Task, TaskId } from "./Task.ts"
 
 /** The registry could not be read or written; nothing of the operation was stored. */

@@ -37,6 +37,10 @@ import { ProcessTree } from "./ProcessTree.ts"
 import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./Reaper.ts"
 import { ReaperLock, type ReaperRunning } from "./ReaperLock.ts"
+import { Ending } from "./reconcile/Ending.ts"
+import { Observation } from "./reconcile/Observation.ts"
+import { Reconciler } from "./reconcile/Reconciler.ts"
+import { Stop } from "./reconcile/Stop.ts"
 import {
   type AgentEvent,
   type AgentFilter,
@@ -49,10 +53,11 @@ import {
   type Totals
 } from "./Registry.ts"
 import * as SqliteRegistry from "./registry/SqliteRegistry.ts"
-import { AgentDirectory } from "./resources/AgentDirectory.ts"
-import { AgentSession } from "./resources/AgentSession.ts"
-import { TaskEntry } from "./resources/TaskEntry.ts"
-import { Settle } from "./Settle.ts"
+import { AgentDirectory } from "./resource/AgentDirectory.ts"
+import { AgentSession } from "./resource/AgentSession.ts"
+import type { InvalidResources, OwnKind } from "./resource/Own.ts"
+import { Resources } from "./resource/Resources.ts"
+import { TaskEntry } from "./resource/TaskEntry.ts"
 import { fromRequest, type Task, type TaskId, TaskRequest } from "./Task.ts"
 import * as Workspace from "./Workspace.ts"
 
@@ -131,6 +136,8 @@ export interface SlipwayOptions extends Partial<HomeOptions> {
    * control mode, where that endangers no session. `process` is for one that does little and ends: a process per call.
    */
   readonly transport?: "control" | "process" | undefined
+  /** Kinds of resources that this program brings along; see `Own`. */
+  readonly resources?: ReadonlyArray<OwnKind> | undefined
   /** How long one step of a deployment may take, without the wait for the agent; 20 seconds by default. */
   readonly stepLimit?: Duration.Input | undefined
 }
@@ -210,7 +217,13 @@ const make = Effect.gen(function*() {
 })
 
 const layerNoDeps = (options: SlipwayOptions) => {
-  const resources = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer)
+  const house = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer)
+  const resources = Layer.provideMerge(Resources.layerNoDeps(options.resources), house)
+  const reconcile = Stop.layer.pipe(
+    Layer.provideMerge(Reconciler.layer),
+    Layer.provideMerge(Ending.layer),
+    Layer.provideMerge(Observation.layer)
+  )
   const agents = Layer.unwrap(
     Effect.map(callerOf(options), ({ environment }) => Agents.layer({ insideOf: environment["SLIPWAY_AGENT_ID"] }))
   )
@@ -227,7 +240,7 @@ const layerNoDeps = (options: SlipwayOptions) => {
       )
     ),
     Layer.provideMerge(Reaper.layer),
-    Layer.provide([Settle.layer, Preparation.layer(options)]),
+    Layer.provide([reconcile, Preparation.layer(options)]),
     Layer.provide(resources)
   )
 }
@@ -259,7 +272,13 @@ const layer = (
   options: SlipwayOptions
 ): Layer.Layer<
   Slipway,
-  HomeUnknown | HomeUnusable | InvalidLimit | RegistryError | RegistryReplaced | WorkingDirectoryUnusable
+  | HomeUnknown
+  | HomeUnusable
+  | InvalidLimit
+  | InvalidResources
+  | RegistryError
+  | RegistryReplaced
+  | WorkingDirectoryUnusable
 > =>
   // Layers are memoized by reference, also in a program that provides two homes, one inside the other; each needs its
   // own.

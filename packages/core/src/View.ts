@@ -6,9 +6,9 @@
 import { DateTime } from "effect"
 import * as Path from "node:path"
 import { type Agent, isFinal, type State, status } from "./Agent.ts"
-import * as CleanupReport from "./CleanupReport.ts"
 import { promptFile, stderrFile, stdoutFile } from "./Launcher.ts"
 import type { TaskCounts } from "./Registry.ts"
+import * as CleanupReport from "./resource/CleanupReport.ts"
 import type { Task } from "./Task.ts"
 
 const time = (moment: DateTime.Utc | null): string | null => moment === null ? null : DateTime.formatIso(moment)

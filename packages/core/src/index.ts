@@ -5,7 +5,6 @@ export * from "./Admission.ts"
 export * as Agent from "./Agent.ts"
 export * as AgentCommand from "./AgentCommand.ts"
 export { type OutputOptions, SelfStopRefused, type StopRequest } from "./Agents.ts"
-export * as CleanupReport from "./CleanupReport.ts"
 export { type Deployment, type Observer } from "./Deployer.ts"
 export * from "./DeployError.ts"
 export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./DeployRequest.ts"
@@ -56,7 +55,9 @@ export {
   type ReleaseTotal,
   type Totals
 } from "./Registry.ts"
-export { type ReleaseOutcome, type ReleaseRecord, type ResourceKind } from "./Resource.ts"
+export * as CleanupReport from "./resource/CleanupReport.ts"
+export { type Draft, InvalidResources, type OwnKind, ResourceFailed, ResourceRefused } from "./resource/Own.ts"
+export { type ReleaseOutcome, type ReleaseRecord } from "./resource/Resource.ts"
 export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"
 export * as Task from "./Task.ts"
 export * as View from "./View.ts"

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result, Schema } from "effect"
 import * as Agent from "../src/Agent.ts"
-import { ReleaseRecord } from "../src/Resource.ts"
+import { ReleaseRecord } from "../src/resource/Resource.ts"
 import { makeAgent, makeTask, moment, newTaskId, record, running } from "./rows.ts"
 
 // `Schema.Int` includes -0, which JSON does not keep.
@@ -90,7 +90,7 @@ describe("states", () => {
         assert.isFalse(Agent.isLeaked(agent))
       }
       if (state._tag === "ending") {
-        const session = state.left?.some((record) => record.resource === "tmux_session")
+        const session = state.left?.some((record) => record.occupies === true)
         assert.strictEqual(Agent.holdsSlot(state), state.left === null || session === true)
         assert.strictEqual(Agent.isLeaked(agent), state.left !== null && state.left.length > 0)
       }

@@ -13,7 +13,7 @@ import * as Migrations from "../src/registry/Migrations.ts"
 import * as NodeSqlite from "../src/registry/NodeSqlite.ts"
 import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
 import * as Tallies from "../src/registry/Tallies.ts"
-import type { ReleaseOutcome, ReleaseRecord, ResourceKind } from "../src/Resource.ts"
+import type { ReleaseOutcome, ReleaseRecord } from "../src/resource/Resource.ts"
 import { makeAgent, makeTask, moment, record, running, scratch } from "./rows.ts"
 import * as Prometheus from "./support/Prometheus.ts"
 import { capture, finished, guarantee, open, request } from "./support/Scenario.ts"
@@ -34,7 +34,7 @@ const onDatabase = <A>(path: string, use: (db: DatabaseSync) => A) =>
     (db) => Effect.sync(() => db.close())
   )
 
-const took = (resource: ResourceKind, millis: number, outcome: ReleaseOutcome = { _tag: "Released" }) => ({
+const took = (resource: string, millis: number, outcome: ReleaseOutcome = { _tag: "Released" }) => ({
   ...record(resource, outcome),
   millis
 })

@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Schema } from "effect"
-import * as CleanupReport from "../src/CleanupReport.ts"
-import * as Resource from "../src/Resource.ts"
+import { AgentId } from "../src/AgentId.ts"
+import * as CleanupReport from "../src/resource/CleanupReport.ts"
+import * as Resource from "../src/resource/Resource.ts"
+import * as Rollback from "../src/resource/Rollback.ts"
 import { record } from "./rows.ts"
 
 class Boom extends Schema.TaggedError<Boom>()("Boom", {}) {}
@@ -18,7 +20,9 @@ const resource = (
     readonly limit?: Duration.Duration
   } = {}
 ): Resource.Resource<string, void, string, Boom> => ({
-  kind: "tmux_session",
+  kind: name,
+  Reference: Schema.String,
+  until: "end",
   limit: () => parts.limit ?? limit,
   describe: (ref) => ref,
   make: (ref) => Effect.andThen(Effect.sync(() => story.push(`make ${ref}`)), parts.make ?? Effect.succeed(name)),
@@ -27,21 +31,44 @@ const resource = (
   probe: () => Effect.succeed({ _tag: "Absent" })
 })
 
+const subject: Resource.Subject = {
+  homeId: "0123456789ab",
+  agentId: AgentId.make("worker-260102-030405-0a1b2c"),
+  host: null,
+  launcher: null,
+  since: null
+}
+
+/** A deployment of these resources, and then something more. */
 const run = (
-  resources: ReadonlyArray<readonly [name: string, resource: Resource.Resource<string, void, string, Boom>]>,
+  resources: ReadonlyArray<readonly [reference: string, resource: Resource.Resource<string, void, string, Boom>]>,
   then: Effect.Effect<void, Boom> = Effect.void
 ) => {
   const records: Array<Resource.ReleaseRecord> = []
+  const kinds = resources.map(([, resource]) => Resource.define(resource))
+  const plan = resources.map(([reference, { kind }]) => ({ kind, reference }))
   const effect = Effect.scoped(Effect.gen(function*() {
+    const making = yield* Rollback.claim((progress) =>
+      Effect.asVoid(Rollback.releaseAll(kinds, plan, subject, {
+        until: "rollback",
+        progress,
+        onRelease: (record) => Effect.sync(() => records.push(record))
+      }))
+    )
     const made: Array<string> = []
-    for (const [ref, resource] of resources) {
-      made.push(yield* Resource.hold(resource, ref, undefined, (record) => Effect.sync(() => records.push(record))))
+    for (const [reference, resource] of resources) {
+      made.push(yield* making.make(resource.kind, resource.make(reference, undefined, subject)))
     }
     yield* then
     return made
   })).pipe(Effect.provide(Logger.layer([])))
   return { effect, records }
 }
+
+const releaseOf = (
+  resource: Resource.Resource<string, void, string, Boom>,
+  options?: { readonly made?: boolean }
+) => Resource.release(resource, Resource.define(resource).release("a", subject), options)
 
 const fails = Effect.fail(new Boom())
 const hangs = Effect.never
@@ -50,7 +77,7 @@ const hangsUninterruptibly = Effect.uninterruptible(Effect.never)
 const typedBoom = (exit: Exit.Exit<unknown, Boom>) =>
   Exit.isFailure(exit) && exit.cause.reasons.length === 1 && exit.cause.reasons.every(Cause.isFailReason)
 
-describe("hold", () => {
+describe("a claimed plan", () => {
   it.live("nothing is released when the scope closes with success", () =>
     Effect.gen(function*() {
       const story: Array<string> = []
@@ -147,8 +174,8 @@ describe("release", () => {
       const story: Array<string> = []
       const outcomes = [Resource.failed("busy"), Resource.Released]
       const release = Effect.sync(() => outcomes.shift() ?? Resource.failed("asked too often"))
-      const made = yield* Resource.release(resource("A", story, { release, limit: Duration.seconds(2) }), "a")
-      assert.deepInclude(made, { resource: "tmux_session", reference: "a", made: true, outcome: { _tag: "Released" } })
+      const made = yield* releaseOf(resource("A", story, { release, limit: Duration.seconds(2) }))
+      assert.deepInclude(made, { resource: "A", reference: "a", made: true, outcome: { _tag: "Released" } })
       assert.isAbove(made.millis, 50)
       assert.deepStrictEqual(story, ["release a", "release a"])
     }).pipe(Effect.provide(Logger.layer([]))))
@@ -157,7 +184,7 @@ describe("release", () => {
     Effect.gen(function*() {
       const interrupted = yield* Deferred.make<void>()
       const release = Effect.never.pipe(Effect.onInterrupt(() => Deferred.succeed(interrupted, undefined)))
-      const record = yield* Resource.release(resource("A", [], { release }), "a")
+      const record = yield* releaseOf(resource("A", [], { release }))
       assert.strictEqual(record.outcome._tag, "Failed")
       yield* Deferred.await(interrupted)
     }).pipe(Effect.provide(Logger.layer([]))))
@@ -167,9 +194,7 @@ describe("release", () => {
       const survivors: Resource.ReleaseOutcome = { _tag: "Survivors", processes: [{ pid: 7, start: "1" }] }
       for (const outcome of [Resource.kept("it is another's"), survivors, Resource.AlreadyGone]) {
         const story: Array<string> = []
-        const record = yield* Resource.release(resource("A", story, { release: Effect.succeed(outcome) }), "a", {
-          made: false
-        })
+        const record = yield* releaseOf(resource("A", story, { release: Effect.succeed(outcome) }), { made: false })
         assert.deepInclude(record, { made: false, outcome })
         assert.strictEqual(story.length, 1)
       }
@@ -192,10 +217,7 @@ describe("release", () => {
           Resource.withKilled(Resource.Released, 2)
         ]
       ) {
-        yield* Resource.release(
-          resource("A", [], { release: Effect.succeed(outcome), limit: Duration.seconds(1) }),
-          "a"
-        ).pipe(
+        yield* releaseOf(resource("A", [], { release: Effect.succeed(outcome), limit: Duration.seconds(1) })).pipe(
           Effect.provide(Logger.layer([logger])),
           Effect.provideService(References.MinimumLogLevel, "Debug")
         )
@@ -203,18 +225,18 @@ describe("release", () => {
       assert.deepStrictEqual(lines.map(([level]) => level), ["Debug", "Debug", "Info", "Error", "Info"])
       assert.deepInclude(lines[4]?.[2], { outcome: "Released", killed: 2 })
       assert.deepInclude(lines[3]?.[2], {
-        resource: "tmux_session",
+        resource: "A",
         reference: "a",
         outcome: "Failed",
         reason: "stuck"
       })
-      assert.deepInclude(lines[0]?.[2], { resource: "tmux_session", reference: "a", outcome: "Released" })
+      assert.deepInclude(lines[0]?.[2], { resource: "A", reference: "a", outcome: "Released" })
       assert.deepStrictEqual(lines.map(([, message]) => String(message)), [
-        "released tmux_session",
-        "released tmux_session",
-        "left alone tmux_session",
-        "could not release tmux_session",
-        "released tmux_session"
+        "released A",
+        "released A",
+        "left alone A",
+        "could not release A",
+        "released A"
       ])
     }))
 })

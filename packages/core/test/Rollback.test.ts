@@ -27,7 +27,8 @@ import {
 } from "./support/Scenario.ts"
 import * as World from "./support/World.ts"
 
-const kinds = ["task_registry", "tmux_session", "prompt_file", "global_registry"] as const
+// The order in which a walk releases them: while a process may live, its files and its entry say what it is.
+const kinds = ["tmux_session", "task_registry", "prompt_file", "global_registry"] as const
 
 /** An observer that keeps the cleanup report, which a caller of an interrupted deployment is not handed. */
 const watching = (observer: Observer = {}) => {

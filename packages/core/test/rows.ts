@@ -5,7 +5,8 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { type Agent, AgentId, AgentType } from "../src/Agent.ts"
-import type { ReleaseOutcome, ReleaseRecord, ResourceKind } from "../src/Resource.ts"
+import * as Plan from "../src/resource/Plan.ts"
+import { isClean, type ReleaseOutcome, type ReleaseRecord } from "../src/resource/Resource.ts"
 import { type Limits, type Task, TaskId } from "../src/Task.ts"
 
 export const moment = (seconds: number): DateTime.Utc =>
@@ -51,14 +52,13 @@ export const makeAgent = (
     limits: { maxRunMillis: null, firstOutputMillis: null, stallMillis: null },
     key: null,
     requestDigest: "digest",
-    plan: {
-      homeId: "0123456789ab",
+    plan: Plan.make("0123456789ab", {
       directory: `/home/agents/${id}`,
       socket: Target.SocketPath.make("/home/tmux.sock"),
       session: Target.SessionName.make(`agent_${id}`),
       workspace: "/project/.slipway/task",
       entry: `/project/.slipway/task/agents/${id}.json`
-    },
+    }),
     token: `token-${random}`,
     state: { _tag: "deploying" },
     lease: { host, holder: { pid: 4711, start: "100" }, expiresAt: 60 },
@@ -76,9 +76,17 @@ export const makeAgent = (
 export const running = { host, since: 40, sessionId: "$0", serverPid: 4712, launcher: { pid: 4713, start: "101" } }
 
 export const record = (
-  resource: ResourceKind,
+  resource: string,
   outcome: ReleaseOutcome = { _tag: "Failed", reason: "it would not go" }
-): ReleaseRecord => ({ resource, reference: `the ${resource}`, made: true, outcome, millis: 1 })
+): ReleaseRecord => ({
+  resource,
+  reference: `the ${resource}`,
+  made: true,
+  outcome,
+  millis: 1,
+  // As the walk records what is left of a session.
+  ...(resource === "tmux_session" && !isClean(outcome) ? { occupies: true as const } : {})
+})
 
 /** Directories of one test file: made anew for each test, removed with it, and counted at the end. */
 export const scratch = (

@@ -152,6 +152,7 @@ const doing: Record<Step, string> = {
   preflight: "checking the machine",
   admission: "asking the registry for a place",
   "agent-directory": "writing the agent's files",
+  resources: "making its resources",
   session: "starting its tmux session",
   readiness: "waiting until it is up",
   "task-entry": "writing its task entry",

@@ -10,15 +10,16 @@
 import { type Session, Target, Tmux } from "@slipway/tmux"
 import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, isFinal, type Plan, type Running, sessionName } from "../Agent.ts"
+import { type Agent, AgentId, isFinal, type Running, sessionName } from "../Agent.ts"
 import { checkOwned, Files } from "../Files.ts"
 import { Home } from "../Home.ts"
 import { Host } from "../Host.ts"
 import { launcherFile } from "../Launcher.ts"
 import { ProcessTree } from "../ProcessTree.ts"
 import type { Salvaged } from "../registry/Restore.ts"
-import { ownerFile } from "../resources/AgentDirectory.ts"
-import { agentMarker, homeMarker } from "../resources/AgentSession.ts"
+import { ownerFile } from "../resource/AgentDirectory.ts"
+import { agentMarker, homeMarker } from "../resource/AgentSession.ts"
+import * as Plan from "../resource/Plan.ts"
 import { randomHex, type Task, TaskId } from "../Task.ts"
 import * as Workspace from "../Workspace.ts"
 import * as Documents from "./Documents.ts"
@@ -149,7 +150,7 @@ export const survey = Effect.fnUntraced(function*(options: {
   // The directories of a home that was moved have moved with it.
   const rows = salvaged.map((row): Agent => ({
     ...row,
-    plan: { ...row.plan, directory: home.agentDirectory(row.id) }
+    plan: Plan.make(home.id, { ...row.plan, directory: home.agentDirectory(row.id) }, Plan.othersOf(row.plan))
   }))
   const directories = (yield* Effect.forEach((yield* list(home.agents)).filter(isAgentId), readDirectory)).flat()
   const directoryOf = new Map(directories.map((directory) => [directory.id, directory]))
@@ -207,14 +208,14 @@ export const survey = Effect.fnUntraced(function*(options: {
     return running
   })
 
-  const planOf = (id: AgentId, workspace: string, socket: Plan["socket"]): Plan => ({
-    homeId: home.id,
-    directory: home.agentDirectory(id),
-    socket,
-    session: sessionName(id),
-    workspace,
-    entry: Workspace.entryOf(workspace, id)
-  })
+  const planOf = (id: AgentId, workspace: string, socket: Plan.Plan["socket"]): Plan.Plan =>
+    Plan.make(home.id, {
+      directory: home.agentDirectory(id),
+      socket,
+      session: sessionName(id),
+      workspace,
+      entry: Workspace.entryOf(workspace, id)
+    })
 
   const fromEntry = Effect.fnUntraced(function*(path: string, entry: Documents.Entry) {
     const id = entry.agent_id

@@ -4,11 +4,16 @@
  * A row's truth is its document. The columns beside it are what queries and constraints need; one function writes both
  * together. Partial indexes keep an admission as cheap among ten thousand ended agents as among ten.
  */
-import { Clock, Effect } from "effect"
+import { Clock, Effect, Schema } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
+import * as Legacy from "./Legacy.ts"
 import * as Tallies from "./Tallies.ts"
 
 export const table = "slipway_migrations"
+
+const decodeDocuments = Schema.decodeUnknownEffect(
+  Schema.Array(Schema.Struct({ id: Schema.String, document: Schema.fromJsonString(Schema.Unknown) }))
+)
 
 const initial = Effect.gen(function*() {
   const sql = yield* SqlClient.SqlClient
@@ -128,8 +133,23 @@ const sums = Effect.gen(function*() {
   })
 })
 
+/** Rows come to keep their plan as a list, and what is left says by itself whether it may live. */
+const plans = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  let last = ""
+  for (;;) {
+    const page = yield* sql`SELECT id, document FROM agents WHERE id > ${last} ORDER BY id LIMIT 500`
+    const rows = yield* decodeDocuments(page)
+    if (rows.length === 0) return
+    for (const { document, id } of rows) {
+      yield* sql`UPDATE agents SET document = ${JSON.stringify(Legacy.upgrade(document))} WHERE id = ${id}`
+      last = id
+    }
+  }
+})
+
 /** All migrations, in their order; tests make registries of former schemas with the first of them. */
-export const migrations = { "0001_initial": initial, "0002_sums": sums }
+export const migrations = { "0001_initial": initial, "0002_sums": sums, "0003_plans": plans }
 
 /** The newest schema that this version knows. */
 export const newest = Object.keys(migrations).length

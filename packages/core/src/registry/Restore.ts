@@ -12,6 +12,7 @@ import { SqlClient, type SqlError } from "effect/sql"
 import { Agent, status } from "../Agent.ts"
 import { type RegistryError, RegistryUnavailable } from "../Registry.ts"
 import { Task } from "../Task.ts"
+import * as Legacy from "./Legacy.ts"
 import * as Migrations from "./Migrations.ts"
 import * as NodeSqlite from "./NodeSqlite.ts"
 import { agentRow, taskRow, toRegistryError } from "./SqlRegistry.ts"
@@ -30,7 +31,11 @@ export interface Content {
 const Rows = Schema.Array(Schema.Struct({ n: Schema.Int, document: Schema.Unknown }))
 const decodeRows = Schema.decodeUnknownEffect(Rows)
 const decodeTask = Schema.decodeUnknownOption(Schema.fromJsonString(Task))
-const decodeAgent = Schema.decodeUnknownOption(Schema.fromJsonString(Agent))
+const decodeDocument = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Unknown))
+const decodeUpgraded = Schema.decodeUnknownOption(Agent)
+/** A row of whichever version. */
+const decodeAgent = (row: unknown) =>
+  Option.flatMap(decodeDocument(row), (document) => decodeUpgraded(Legacy.upgrade(document)))
 const encodeTask = Schema.encodeEffect(Schema.fromJsonString(Task))
 const encodeAgent = Schema.encodeEffect(Schema.fromJsonString(Agent))
 

@@ -11,7 +11,6 @@ import { Array as Arr, DateTime, type Duration, Effect, Layer, Option, Predicate
 import { SqlClient, SqlError } from "effect/sql"
 import { decide, type HomeLimit } from "../Admission.ts"
 import { Agent, type AgentId, endDetail, holdsSlot, isActive, isLeaked, StateTag, status } from "../Agent.ts"
-import * as CleanupReport from "../CleanupReport.ts"
 import {
   AgentEvent,
   AgentNotFound,
@@ -25,7 +24,8 @@ import {
   RegistryTooNew,
   RegistryUnavailable
 } from "../Registry.ts"
-import { ReleaseRecord } from "../Resource.ts"
+import * as CleanupReport from "../resource/CleanupReport.ts"
+import { ReleaseRecord } from "../resource/Resource.ts"
 import { Task, type TaskId } from "../Task.ts"
 import { retryLocked } from "./Locked.ts"
 import * as Migrations from "./Migrations.ts"

@@ -8,7 +8,7 @@
 import { Schema } from "effect"
 import type { Agent } from "../Agent.ts"
 import type { Happening, Histogram, Totals } from "../Registry.ts"
-import { killedBy, type ReleaseRecord } from "../Resource.ts"
+import { killedBy, type ReleaseRecord } from "../resource/Resource.ts"
 
 /** What is counted; `label` and `detail` distinguish its kinds. */
 export const Metric = Schema.Literals([

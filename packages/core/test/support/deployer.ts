@@ -5,9 +5,11 @@
 import { Slipway } from "@slipway/core"
 import { Effect, Logger } from "effect"
 import * as Path from "node:path"
+import { portLease } from "./PortLease.ts"
 import * as World from "./World.ts"
 
-const [root = "", way = "deploy", script = "", ready = "survive", withinMillis = "60000"] = process.argv.slice(2)
+const [root = "", way = "deploy", script = "", ready = "survive", withinMillis = "60000", port = ""] = process.argv
+  .slice(2)
 
 const world: World.World = {
   root,
@@ -26,13 +28,17 @@ const program = Effect.gen(function*() {
     type: "worker",
     agent: World.shell(script),
     ready: ready === "output" || ready === "none" ? ready : "survive",
-    readyWithinMillis: Number(withinMillis)
+    readyWithinMillis: Number(withinMillis),
+    ...(port === "" ? {} : { resources: { port: { port: Number(port) } } })
   }, {
     onStep: (step) => say(`step ${step}`),
     onCommitted: ({ agent }) => say(`committed ${agent.id}`)
   })
   return yield* Effect.never
-}).pipe(Effect.scoped, Effect.provide([World.layer(world), Logger.layer([])]))
+}).pipe(
+  Effect.scoped,
+  Effect.provide([World.layer(world, { resources: [portLease(Path.join(root, "ports"))] }), Logger.layer([])])
+)
 
 Effect.runPromise(program).catch((error: unknown) => process.stdout.write(`failed ${String(error)}\n`))
 // A pending effect alone does not keep a process alive.

@@ -14,13 +14,14 @@ import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
 import type { Session, TmuxServer } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Result, Schema } from "effect"
 import * as Path from "node:path"
-import type { AgentId, Plan, Running } from "../Agent.ts"
+import type { Running } from "../Agent.ts"
 import { checkOwned, Files } from "../Files.ts"
 import { Home } from "../Home.ts"
-import { Host, type HostIdentity, type ProcessIdentity, sameHost } from "../Host.ts"
+import { Host, type HostIdentity, sameHost } from "../Host.ts"
 import { launcherFile } from "../Launcher.ts"
 import { doubtOf } from "../processes/Terminate.ts"
 import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../ProcessTree.ts"
+import { AgentSessionRef, houseKinds } from "./Plan.ts"
 import {
   AlreadyGone,
   bounded,
@@ -30,20 +31,9 @@ import {
   Released,
   type ReleaseOutcome,
   type Resource,
+  type Subject,
   withKilled
-} from "../Resource.ts"
-
-export type AgentSessionRef = Pick<Plan, "directory" | "homeId" | "session" | "socket"> & {
-  readonly agentId: AgentId
-  /** Where the agent's processes are: pids mean nothing anywhere else. Null where no deployer has recorded it. */
-  readonly host: HostIdentity | null
-  /** The launcher, once it is known; without it the processes are found by their marks. */
-  readonly launcher: ProcessIdentity | null
-  /** When the session was made, in seconds on that host's boot clock; null before. */
-  readonly since: number | null
-  /** How long the agent may take to end by itself after TERM. */
-  readonly grace?: Duration.Duration | undefined
-}
+} from "./Resource.ts"
 
 /** What the session's environment bears beside the agent's own id: nothing secret, since others can see it. */
 export type Markers = Readonly<Record<string, string>>
@@ -79,8 +69,8 @@ type Sight =
   | { readonly _tag: "Absent" }
   | { readonly _tag: "Unknown"; readonly reason: string }
 
-const timesOf = (ref: AgentSessionRef): readonly [grace: Duration.Duration, reserve: Duration.Duration] =>
-  ref.grace === undefined ? [defaultGrace, killReserve] : [ref.grace, stopReserve]
+const timesOf = ({ grace }: Subject): readonly [grace: Duration.Duration, reserve: Duration.Duration] =>
+  grace === undefined ? [defaultGrace, killReserve] : [grace, stopReserve]
 
 const absent: Sight = { _tag: "Absent" }
 
@@ -91,31 +81,31 @@ const reachOf = (then: HostIdentity | null, now: HostIdentity): "here" | "earlie
   return then.boot === now.boot ? "elsewhere" : "earlier-boot"
 }
 
-const sinceOf = (ref: AgentSessionRef, reach: ReturnType<typeof reachOf>): number | undefined =>
+const sinceOf = (subject: Subject, reach: ReturnType<typeof reachOf>): number | undefined =>
   // Elsewhere than on Linux start times are not on the boot clock.
-  reach === "here" && process.platform === "linux" ? ref.since ?? undefined : undefined
+  reach === "here" && process.platform === "linux" ? subject.since ?? undefined : undefined
 
 /** Whether an agent is there, from tmux's answer about its session and from one scan of the process table. */
 export const presenceIn = (
-  ref: AgentSessionRef,
+  subject: Subject,
   here: HostIdentity,
   sight: Presence,
   looked: Result.Result<ProcessSnapshot, ProcessTableUnreadable>
 ): Presence => {
   if (sight._tag === "Present") return sight
-  const reach = reachOf(ref.host, here)
+  const reach = reachOf(subject.host, here)
   if (reach === "elsewhere") return { _tag: "Unknown", reason: "it runs on another machine or pid namespace" }
   if (Result.isFailure(looked)) return { _tag: "Unknown", reason: looked.failure.message }
   const found = looked.success.members({
-    agentId: ref.agentId,
-    homeId: ref.homeId,
-    since: sinceOf(ref, reach),
+    agentId: subject.agentId,
+    homeId: subject.homeId,
+    since: sinceOf(subject, reach),
     // After a restart of the machine the recorded launcher's pid is another process.
-    roots: ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher]
+    roots: subject.launcher === null || reach === "earlier-boot" ? [] : [subject.launcher]
   })
   if (found.members.length > 0) return { _tag: "Present" }
   if (sight._tag === "Unknown") return sight
-  if (found.doubtful.length > 0) return { _tag: "Unknown", reason: doubtOf(found.doubtful, ref.agentId) }
+  if (found.doubtful.length > 0) return { _tag: "Unknown", reason: doubtOf(found.doubtful, subject.agentId) }
   return looked.success.complete
     ? { _tag: "Absent" }
     : { _tag: "Unknown", reason: "processes came up faster than they could be listed" }
@@ -124,7 +114,7 @@ export const presenceIn = (
 export class AgentSession extends Context.Service<
   AgentSession,
   Resource<AgentSessionRef, Markers, Running, AgentSessionFailed>
->()("@slipway/core/resources/AgentSession") {
+>()("@slipway/core/resource/AgentSession") {
   static readonly layer = Layer.effect(
     AgentSession,
     Effect.gen(function*() {
@@ -134,15 +124,15 @@ export class AgentSession extends Context.Service<
       const host = yield* Host
       const processes = yield* ProcessTree
 
-      const bearsMarks = (ref: AgentSessionRef, environment: Readonly<Record<string, string>>) =>
-        environment[agentMarker] === ref.agentId && environment[homeMarker] === ref.homeId
+      const bearsMarks = (subject: Subject, environment: Readonly<Record<string, string>>) =>
+        environment[agentMarker] === subject.agentId && environment[homeMarker] === subject.homeId
 
       // One query for all sessions: ours is known by its marks, whatever its name is by now. Only tmux's own answer
       // makes a session absent; anything else is unknown.
-      const look = (server: TmuxServer, ref: AgentSessionRef): Effect.Effect<Sight> =>
+      const look = (server: TmuxServer, ref: AgentSessionRef, subject: Subject): Effect.Effect<Sight> =>
         server.environments.pipe(
           Effect.map((all): Sight => {
-            const ours = all.find(({ environment }) => bearsMarks(ref, environment))
+            const ours = all.find(({ environment }) => bearsMarks(subject, environment))
             if (ours !== undefined) return { _tag: "Ours", session: ours.session }
             return all.some(({ session }) => session.name === ref.session) ? { _tag: "Foreign" } : absent
           }),
@@ -152,16 +142,17 @@ export class AgentSession extends Context.Service<
 
       const make = Effect.fn("AgentSession.make")(function*(
         ref: AgentSessionRef,
-        markers: Markers
+        markers: Markers,
+        subject: Subject
       ): Effect.fn.Return<Running, TmuxError> {
         const since = yield* host.bootClock
         const session = yield* tmux.server(ref.socket).newSession({
           name: ref.session,
-          environment: { ...markers, [agentMarker]: ref.agentId, [homeMarker]: ref.homeId },
+          environment: { ...markers, [agentMarker]: subject.agentId, [homeMarker]: subject.homeId },
           script: Path.join(ref.directory, launcherFile)
         })
         const birth = { parent: session.serverPid, since }
-        const pane = yield* processes.identify(session.panePid, ref.agentId, execPatience, birth)
+        const pane = yield* processes.identify(session.panePid, subject.agentId, execPatience, birth)
         if (pane._tag === "Stranger") {
           return yield* new TmuxCommandFailed({
             operation: "new-session",
@@ -186,34 +177,39 @@ export class AgentSession extends Context.Service<
         )
 
       // A tmux that hangs must not keep the processes from being ended.
-      const ask = (server: TmuxServer, ref: AgentSessionRef) =>
-        bounded(look(server, ref), tmuxLimit, (): Sight => ({ _tag: "Unknown", reason: "tmux does not answer" }))
+      const ask = (server: TmuxServer, ref: AgentSessionRef, subject: Subject) =>
+        bounded(
+          look(server, ref, subject),
+          tmuxLimit,
+          (): Sight => ({ _tag: "Unknown", reason: "tmux does not answer" })
+        )
 
       const release = Effect.fn("AgentSession.release")(function*(
-        ref: AgentSessionRef
+        ref: AgentSessionRef,
+        subject: Subject
       ): Effect.fn.Return<ReleaseOutcome> {
         const fenced = yield* Effect.result(fence(ref))
-        const reach = reachOf(ref.host, host.identity)
+        const reach = reachOf(subject.host, host.identity)
         if (reach === "elsewhere") {
           return failed("it runs on another machine or in another pid namespace; stop it from there")
         }
         const server = tmux.server(ref.socket)
-        const sight = yield* ask(server, ref)
+        const sight = yield* ask(server, ref, subject)
         const pane = sight._tag === "Ours"
-          ? yield* processes.identify(sight.session.panePid, ref.agentId, lookPatience)
+          ? yield* processes.identify(sight.session.panePid, subject.agentId, lookPatience)
           : undefined
         const launchers = [
           ...(pane?._tag === "Ours" ? [pane.identity] : []),
           // After a restart of the machine the recorded launcher's pid is another process.
-          ...(ref.launcher === null || reach === "earlier-boot" ? [] : [ref.launcher])
+          ...(subject.launcher === null || reach === "earlier-boot" ? [] : [subject.launcher])
         ]
-        const [grace, reserve] = timesOf(ref)
+        const [grace, reserve] = timesOf(subject)
         const ended = yield* processes.terminate({
-          agentId: ref.agentId,
-          homeId: ref.homeId,
+          agentId: subject.agentId,
+          homeId: subject.homeId,
           roots: launchers,
           spare: launchers,
-          since: sinceOf(ref, reach),
+          since: sinceOf(subject, reach),
           exclude: sight._tag === "Ours" ? [sight.session.serverPid] : [],
           grace,
           limit: Duration.sum(grace, reserve)
@@ -222,7 +218,7 @@ export class AgentSession extends Context.Service<
           const kill = server.killSession(Target.id(sight.session.id, sight.session.serverPid))
           yield* bounded(Effect.ignore(kill), tmuxLimit, () => undefined)
         }
-        const after = sight._tag === "Absent" ? sight : yield* ask(server, ref)
+        const after = sight._tag === "Absent" ? sight : yield* ask(server, ref, subject)
 
         // From here on nothing is changed: the worst finding is the answer.
         const answer = (): ReleaseOutcome => {
@@ -238,19 +234,29 @@ export class AgentSession extends Context.Service<
         return withKilled(answer(), ended.killed ?? 0)
       })
 
-      const probe = Effect.fn("AgentSession.probe")(function*(ref: AgentSessionRef): Effect.fn.Return<Presence> {
-        const sight = yield* ask(tmux.server(ref.socket), ref)
+      const probe = Effect.fn("AgentSession.probe")(function*(
+        ref: AgentSessionRef,
+        subject: Subject
+      ): Effect.fn.Return<Presence> {
+        const sight = yield* ask(tmux.server(ref.socket), ref, subject)
         if (sight._tag === "Ours") return { _tag: "Present" }
         const seen: Presence = sight._tag === "Unknown" ? sight : { _tag: "Absent" }
-        return presenceIn(ref, host.identity, seen, yield* Effect.result(processes.snapshot))
+        return presenceIn(subject, host.identity, seen, yield* Effect.result(processes.snapshot))
       })
 
       return AgentSession.of({
-        kind: "tmux_session",
-        limit: (ref) => [ref.grace ?? defaultGrace, killReserve, tmuxLimit, tmuxLimit, tmuxLimit].reduce(Duration.sum),
+        kind: houseKinds.session,
+        Reference: AgentSessionRef,
+        occupies: true,
+        until: "end",
+        limit: (_ref, { grace }) =>
+          [grace ?? defaultGrace, killReserve, tmuxLimit, tmuxLimit, tmuxLimit].reduce(Duration.sum),
         describe: (ref) => ref.session,
-        make: (ref, markers) =>
-          Effect.mapError(make(ref, markers), (error) => new AgentSessionFailed({ session: ref.session, error })),
+        make: (ref, markers, subject) =>
+          Effect.mapError(
+            make(ref, markers, subject),
+            (error) => new AgentSessionFailed({ session: ref.session, error })
+          ),
         release,
         probe
       })

@@ -5,8 +5,8 @@
  * registry keeps on record until a later settle has released it.
  */
 import { Schema } from "effect"
-import type { ProcessIdentity } from "./Host.ts"
-import { isClean, killedBy, type ReleaseOutcome, ReleaseRecord, type ResourceKind } from "./Resource.ts"
+import type { ProcessIdentity } from "../Host.ts"
+import { isClean, killedBy, type ReleaseOutcome, ReleaseRecord } from "./Resource.ts"
 
 export const CleanupReport = Schema.Struct({ releases: Schema.Array(ReleaseRecord) })
 export type CleanupReport = typeof CleanupReport.Type
@@ -38,7 +38,7 @@ export const escalated = (report: CleanupReport): boolean =>
 export const millis = (report: CleanupReport): number => report.releases.reduce((sum, record) => sum + record.millis, 0)
 
 /** What became of one resource: `null` where there was nothing to clean. */
-export const outcomeOf = (report: CleanupReport, resource: ResourceKind): ReleaseOutcome | null =>
+export const outcomeOf = (report: CleanupReport, resource: string): ReleaseOutcome | null =>
   report.releases.findLast((record) => record.resource === resource && foundSomething(record))?.outcome ?? null
 
 /**

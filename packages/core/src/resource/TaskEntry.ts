@@ -7,12 +7,20 @@
  */
 import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
-import type { Agent, AgentId, Plan } from "../Agent.ts"
+import type { Agent } from "../Agent.ts"
 import { checkOwned, FileError, Files } from "../Files.ts"
-import { AlreadyGone, failed, kept, type Presence, Released, type ReleaseOutcome, type Resource } from "../Resource.ts"
 import * as View from "../View.ts"
-
-export type TaskEntryRef = Pick<Plan, "entry" | "homeId" | "workspace"> & { readonly agentId: AgentId }
+import { houseKinds, TaskEntryRef } from "./Plan.ts"
+import {
+  AlreadyGone,
+  failed,
+  kept,
+  type Presence,
+  Released,
+  type ReleaseOutcome,
+  type Resource,
+  type Subject
+} from "./Resource.ts"
 
 /** The agent's document in the workspace could not be written. */
 export class TaskEntryFailed extends Schema.TaggedError<TaskEntryFailed>()("TaskEntryFailed", {
@@ -38,7 +46,7 @@ export const isCurrent = (files: Files["Service"], agent: Agent): Effect.Effect<
 export class TaskEntry extends Context.Service<
   TaskEntry,
   Resource<TaskEntryRef, Agent, void, TaskEntryFailed>
->()("@slipway/core/resources/TaskEntry") {
+>()("@slipway/core/resource/TaskEntry") {
   static readonly layer = Layer.effect(
     TaskEntry,
     Effect.gen(function*() {
@@ -63,7 +71,8 @@ export class TaskEntry extends Context.Service<
       })
 
       const release = Effect.fn("TaskEntry.release")(function*(
-        ref: TaskEntryRef
+        ref: TaskEntryRef,
+        { agentId, homeId }: Subject
       ): Effect.fn.Return<ReleaseOutcome, FileError> {
         yield* checked(ref)
         yield* removeDrafts(ref)
@@ -71,7 +80,7 @@ export class TaskEntry extends Context.Service<
         if (info === undefined) return AlreadyGone
         if (info.kind !== "file") return kept("what stands there is not a file")
         const owner = decodeOwner(yield* files.readText(ref.entry))
-        if (Option.isNone(owner) || owner.value.agent_id !== ref.agentId || owner.value.home_id !== ref.homeId) {
+        if (Option.isNone(owner) || owner.value.agent_id !== agentId || owner.value.home_id !== homeId) {
           return kept("it does not name this agent and this home")
         }
         return (yield* files.removeFile(ref.entry)) ? Released : AlreadyGone
@@ -84,12 +93,16 @@ export class TaskEntry extends Context.Service<
         )
 
       return TaskEntry.of({
-        kind: "task_registry",
+        kind: houseKinds.entry,
+        Reference: TaskEntryRef,
+        after: [houseKinds.session],
+        until: "prune",
         limit: () => Duration.seconds(5),
         describe: (ref) => ref.entry,
         make: (ref, agent) =>
           Effect.mapError(write(ref, agent), (error) => new TaskEntryFailed({ entry: ref.entry, error })),
-        release: (ref) => Effect.catch(release(ref), (error) => Effect.succeed(failed(error.message))),
+        release: (ref, subject) =>
+          Effect.catch(release(ref, subject), (error) => Effect.succeed(failed(error.message))),
         probe
       })
     })

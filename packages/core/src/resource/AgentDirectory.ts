@@ -9,13 +9,20 @@
  */
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
-import type { Plan } from "../Agent.ts"
 import { checkOwned, FileError, Files } from "../Files.ts"
 import { Home } from "../Home.ts"
 import * as Launcher from "../Launcher.ts"
-import { AlreadyGone, failed, kept, type Presence, Released, type ReleaseOutcome, type Resource } from "../Resource.ts"
-
-export type AgentDirectoryRef = Pick<Plan, "directory" | "homeId">
+import { AgentDirectoryRef, houseKinds } from "./Plan.ts"
+import {
+  AlreadyGone,
+  failed,
+  kept,
+  type Presence,
+  Released,
+  type ReleaseOutcome,
+  type Resource,
+  type Subject
+} from "./Resource.ts"
 
 export interface AgentFiles {
   readonly prompt: string | Uint8Array
@@ -42,7 +49,7 @@ export const ownerFile = (homeId: string): string => `owner.${homeId}`
 export class AgentDirectory extends Context.Service<
   AgentDirectory,
   Resource<AgentDirectoryRef, AgentFiles, void, AgentDirectoryFailed>
->()("@slipway/core/resources/AgentDirectory") {
+>()("@slipway/core/resource/AgentDirectory") {
   static readonly layer = Layer.effect(
     AgentDirectory,
     Effect.gen(function*() {
@@ -50,12 +57,16 @@ export class AgentDirectory extends Context.Service<
       const home = yield* Home
       const checked = (path: string) => Effect.provideService(checkOwned(home.directory, path), Files, files)
 
-      const make = Effect.fn("AgentDirectory.make")(function*(ref: AgentDirectoryRef, content: AgentFiles) {
+      const make = Effect.fn("AgentDirectory.make")(function*(
+        ref: AgentDirectoryRef,
+        content: AgentFiles,
+        subject: Subject
+      ) {
         const create = (name: string, text: string | Uint8Array) =>
           files.createFile(Path.join(ref.directory, name), text, 0o600)
         yield* checked(ref.directory)
         yield* files.makeDirectory(ref.directory, 0o700)
-        const owner = ownerFile(ref.homeId)
+        const owner = ownerFile(subject.homeId)
         yield* create(owner, content.workspace ?? "")
         // Only its name carries information, and a second name costs a twentieth of a file.
         yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Launcher.stateFile))
@@ -68,7 +79,8 @@ export class AgentDirectory extends Context.Service<
       })
 
       const release = Effect.fn("AgentDirectory.release")(function*(
-        ref: AgentDirectoryRef
+        ref: AgentDirectoryRef,
+        { homeId }: Subject
       ): Effect.fn.Return<ReleaseOutcome, FileError> {
         yield* checked(ref.directory)
         const info = yield* files.inspect(ref.directory)
@@ -76,13 +88,13 @@ export class AgentDirectory extends Context.Service<
         if (info.kind !== "directory") return kept("what stands there is not a directory")
         const names = yield* files.list(ref.directory)
         if (names.length === 0) return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
-        if (!names.includes(ownerFile(ref.homeId))) return kept("it does not bear this home's id")
+        if (!names.includes(ownerFile(homeId))) return kept("it does not bear this home's id")
         // The launcher first, so that nothing can run any more; the mark last, so that an interrupted removal can
         // continue.
-        const rest = names.filter((name) => name !== Launcher.launcherFile && name !== ownerFile(ref.homeId))
+        const rest = names.filter((name) => name !== Launcher.launcherFile && name !== ownerFile(homeId))
         yield* files.removeFile(Path.join(ref.directory, Launcher.launcherFile))
         for (const name of rest) yield* files.removeTree(Path.join(ref.directory, name))
-        yield* files.removeFile(Path.join(ref.directory, ownerFile(ref.homeId)))
+        yield* files.removeFile(Path.join(ref.directory, ownerFile(homeId)))
         return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
       })
 
@@ -93,12 +105,21 @@ export class AgentDirectory extends Context.Service<
         )
 
       return AgentDirectory.of({
-        kind: "prompt_file",
+        kind: houseKinds.directory,
+        Reference: AgentDirectoryRef,
+        // While a process of the agent may live, its directory says what it is.
+        after: [houseKinds.session, houseKinds.entry],
+        keptBy: [houseKinds.session],
+        until: "prune",
         limit: () => Duration.seconds(10),
         describe: (ref) => Path.join(ref.directory, Launcher.promptFile),
-        make: (ref, content) =>
-          Effect.mapError(make(ref, content), (error) => new AgentDirectoryFailed({ directory: ref.directory, error })),
-        release: (ref) => Effect.catch(release(ref), (error) => Effect.succeed(failed(error.message))),
+        make: (ref, content, subject) =>
+          Effect.mapError(
+            make(ref, content, subject),
+            (error) => new AgentDirectoryFailed({ directory: ref.directory, error })
+          ),
+        release: (ref, subject) =>
+          Effect.catch(release(ref, subject), (error) => Effect.succeed(failed(error.message))),
         probe
       })
     })

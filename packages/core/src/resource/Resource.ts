@@ -1,0 +1,270 @@
+/**
+ * A durable acquireRelease: a kind of thing that a deployment makes, known by a reference that is decided, and stored,
+ * before the thing is made.
+ *
+ * A kind is a value. Its reference is a codec, so that the registry can keep it. Its release takes the reference and
+ * what the registry records of the agent, and nothing else. So the failed deployment, the end of an agent, a stop, a
+ * reap and a prune all call the very same function, in whichever process. What was code in each of them is data here:
+ * which kinds go first (`after`), which keep it (`keptBy`), whether it holds a slot (`occupies`), and when it goes
+ * (`until`).
+ *
+ * `define` makes a kind of it that the walk (`Rollback`) can call without knowing its types.
+ */
+import { Cause, Duration, Effect, Exit, Fiber, Option, Schema } from "effect"
+import type { AgentId } from "../AgentId.ts"
+import { type HostIdentity, ProcessIdentity } from "../Host.ts"
+
+/** How many processes needed KILL; absent where there were none. */
+const killed = { killed: Schema.optionalKey(Schema.Int) }
+
+/** What a release did. Only `Released` and `AlreadyGone` mean that nothing is left. */
+export const ReleaseOutcome = Schema.TaggedUnion({
+  Released: killed,
+  AlreadyGone: {},
+  /** Something at the reference does not bear our id; it was not touched. */
+  Kept: { reason: Schema.String, ...killed },
+  /** Processes that outlived KILL. */
+  Survivors: { processes: Schema.Array(ProcessIdentity), ...killed },
+  Failed: { reason: Schema.String, ...killed }
+})
+export type ReleaseOutcome = typeof ReleaseOutcome.Type
+
+export const Released: ReleaseOutcome = { _tag: "Released" }
+export const AlreadyGone: ReleaseOutcome = { _tag: "AlreadyGone" }
+export const kept = (reason: string): ReleaseOutcome => ({ _tag: "Kept", reason })
+export const failed = (reason: string): ReleaseOutcome => ({ _tag: "Failed", reason })
+
+/** How many processes a release had to send KILL: more than 0 means that the agent did not end after TERM. */
+export const killedBy = (outcome: ReleaseOutcome): number => "killed" in outcome ? outcome.killed ?? 0 : 0
+
+/** The outcome of a release that also sent KILL to so many processes; a release that killed did find something. */
+export const withKilled = (outcome: ReleaseOutcome, count: number): ReleaseOutcome =>
+  count === 0
+    ? outcome
+    : outcome._tag === "AlreadyGone"
+    ? { _tag: "Released", killed: count }
+    : { ...outcome, killed: killedBy(outcome) + count }
+
+/** Whether nothing of ours is left: what is `Kept` is not ours. */
+export const isClean = (outcome: ReleaseOutcome): boolean =>
+  outcome._tag === "Released" || outcome._tag === "AlreadyGone" || outcome._tag === "Kept"
+
+/** Whether a thing stands at a reference. `Unknown` is never acted on. */
+export type Presence =
+  | { readonly _tag: "Present" }
+  | { readonly _tag: "Absent" }
+  | { readonly _tag: "Unknown"; readonly reason: string }
+
+/** One line of a cleanup report. */
+export const ReleaseRecord = Schema.Struct({
+  /** The kind, as the command's JSON names it. */
+  resource: Schema.String,
+  reference: Schema.String,
+  /** Whether the make had finished: only then was there surely something to release. */
+  made: Schema.Boolean,
+  outcome: ReleaseOutcome,
+  /** How long the release took, in milliseconds. */
+  millis: Schema.Finite,
+  /** Present where what is left may live, and so holds the agent's slot. */
+  occupies: Schema.optionalKey(Schema.Literal(true))
+})
+export type ReleaseRecord = typeof ReleaseRecord.Type
+
+/** Whether what this record leaves may live. */
+export const mayLive = (record: ReleaseRecord): boolean => record.occupies === true
+
+/**
+ * When a thing is released at the latest, the rollback of its deployment apart, which releases everything: never, with
+ * the end of the agent, or when a prune forgets the agent.
+ */
+export const Until = Schema.Literals(["rollback", "end", "prune"])
+export type Until = typeof Until.Type
+
+/** The agent that a thing belongs to, as the registry records it by the time of the call. */
+export interface Subject {
+  readonly homeId: string
+  readonly agentId: AgentId
+  /** Where the agent's processes are: pids mean nothing anywhere else. Null where no deployer has recorded it. */
+  readonly host: HostIdentity | null
+  /** The launcher, once it is known; without it the processes are found by their marks. */
+  readonly launcher: ProcessIdentity | null
+  /** When the session was made, in seconds on that host's boot clock; null before. */
+  readonly since: number | null
+  /** How long the agent may take to end by itself after TERM; each kind has its own where none is given. */
+  readonly grace?: Duration.Duration | undefined
+}
+
+/** What the walk knows of a kind without its types. */
+export interface Rules {
+  /** The name in the plan and in JSON. */
+  readonly kind: string
+  /** These kinds are released before it, wherever the plan has them; all others in the reverse order of their making. */
+  readonly after?: ReadonlyArray<string> | undefined
+  /** While one of these kinds is left, it stays. */
+  readonly keptBy?: ReadonlyArray<string> | undefined
+  /** Whether an agent holds its slot as long as this could not be released, since it may live. */
+  readonly occupies?: boolean | undefined
+  readonly until: Until
+}
+
+export interface Resource<Ref, in Input, out Made, out E> extends Rules {
+  readonly Reference: Schema.Codec<Ref, unknown>
+  /** For people. */
+  readonly describe: (ref: Ref) => string
+  /** How long one release may take, retries included. */
+  readonly limit: (ref: Ref, subject: Subject) => Duration.Duration
+  /**
+   * Makes the thing, interruptibly and with a typed error. One that fails, or is interrupted or killed half way, is
+   * released as one that succeeded.
+   */
+  readonly make: (ref: Ref, input: Input, subject: Subject) => Effect.Effect<Made, E>
+  /**
+   * Removes what stands at the reference if it is the agent's own. It may be called any number of times, by any process,
+   * also where nothing was made yet; it never fails and answers with what it did.
+   */
+  readonly release: (ref: Ref, subject: Subject) => Effect.Effect<ReleaseOutcome>
+  /** Looks, and changes nothing. */
+  readonly probe: (ref: Ref, subject: Subject) => Effect.Effect<Presence>
+}
+
+/** A release that is ready to run. */
+export interface Release {
+  /** The reference, for people. */
+  readonly reference: string
+  readonly limit: Duration.Duration
+  readonly once: Effect.Effect<ReleaseOutcome>
+}
+
+/** A kind as the walk calls it: the reference is as the registry keeps it. */
+export interface Kind extends Rules {
+  readonly release: (reference: Schema.Json, subject: Subject) => Release
+  readonly probe: (reference: Schema.Json, subject: Subject) => Effect.Effect<Presence>
+}
+
+/** A thing of a plan: its kind, and its reference as the registry keeps it. */
+export const Planned = Schema.Struct({ kind: Schema.String, reference: Schema.Json })
+export type Planned = typeof Planned.Type
+
+const unreadable = "its reference can't be read by this version"
+
+/** The kind that the walk calls. A reference that can't be decoded is reported, and nothing is done. */
+export const define = <Ref, Input, Made, E>(resource: Resource<Ref, Input, Made, E>): Kind => {
+  const decode = Schema.decodeUnknownOption(Schema.toCodecJson(resource.Reference))
+  return {
+    kind: resource.kind,
+    after: resource.after,
+    keptBy: resource.keptBy,
+    occupies: resource.occupies,
+    until: resource.until,
+    release: (reference, subject) =>
+      Option.match(decode(reference), {
+        onNone: (): Release => ({
+          reference: JSON.stringify(reference),
+          limit: Duration.seconds(1),
+          once: Effect.succeed(failed(unreadable))
+        }),
+        onSome: (ref): Release => ({
+          reference: resource.describe(ref),
+          limit: resource.limit(ref, subject),
+          once: resource.release(ref, subject)
+        })
+      }),
+    probe: (reference, subject) =>
+      Option.match(decode(reference), {
+        onNone: () => Effect.succeed<Presence>({ _tag: "Unknown", reason: unreadable }),
+        onSome: (ref) => resource.probe(ref, subject)
+      })
+  }
+}
+
+/** A thing of the plan, with its reference as the registry will keep it. */
+export const planned = <Ref, Input, Made, E>(
+  resource: Pick<Resource<Ref, Input, Made, E>, "kind" | "Reference">,
+  ref: Ref
+): Effect.Effect<Planned, Schema.SchemaError> =>
+  Effect.map(
+    Schema.encodeEffect(Schema.toCodecJson(resource.Reference))(ref),
+    (reference) => ({ kind: resource.kind, reference })
+  )
+
+const retryDelay = Duration.millis(100)
+
+/**
+ * Runs a release as every caller must: caught on its own, limited in time, and tried once more after a failure that may
+ * pass. It is logged at DEBUG when all went well, at INFO when it needed a KILL or left alone what is not ours, and at
+ * ERROR when something is left. Never fails, and takes at most its limit: a release that does not answer an
+ * interrupt goes on in the background and is reported as failed.
+ */
+export const release = Effect.fnUntraced(function*(
+  rules: Pick<Rules, "kind" | "occupies">,
+  { limit, once, reference }: Release,
+  options?: { readonly made?: boolean }
+) {
+  const caught = once.pipe(
+    Effect.catchCause((cause) => Effect.succeed(failed(`the release itself broke: ${describeCause(cause)}`)))
+  )
+  const attempts = Effect.flatMap(
+    caught,
+    (outcome) =>
+      outcome._tag === "Failed"
+        ? Effect.map(Effect.delay(caught, retryDelay), (again) => withKilled(again, killedBy(outcome)))
+        : Effect.succeed(outcome)
+  )
+  const [elapsed, outcome] = yield* Effect.timed(
+    bounded(attempts, limit, () => failed(`not done within ${Duration.format(limit)}`))
+  )
+  const record: ReleaseRecord = {
+    resource: rules.kind,
+    reference,
+    made: options?.made ?? true,
+    outcome,
+    millis: Duration.toMillis(elapsed),
+    ...(rules.occupies === true && !isClean(outcome) ? { occupies: true } : {})
+  }
+  if (!record.made && outcome._tag === "AlreadyGone") return record
+  yield* logRecord(record)
+  return record
+})
+
+/** Logs what a release did, once. */
+export const logRecord = (record: ReleaseRecord): Effect.Effect<void> =>
+  logOf(record).pipe(Effect.annotateLogs(logFields(record)))
+
+const logOf = (record: ReleaseRecord): Effect.Effect<void> => {
+  const { outcome, resource } = record
+  if (!isClean(outcome)) return Effect.logError(`could not release ${resource}`)
+  if (outcome._tag === "Kept") return Effect.logInfo(`left alone ${resource}`)
+  const line = `released ${resource}`
+  return killedBy(outcome) > 0 ? Effect.logInfo(line) : Effect.logDebug(line)
+}
+
+const logFields = (record: ReleaseRecord) => ({
+  resource: record.resource,
+  reference: record.reference,
+  outcome: record.outcome._tag,
+  ...("reason" in record.outcome ? { reason: record.outcome.reason } : {}),
+  ...("processes" in record.outcome ? { pids: record.outcome.processes.map(({ pid }) => pid) } : {}),
+  ...(killedBy(record.outcome) > 0 ? { killed: killedBy(record.outcome) } : {}),
+  millis: Math.round(record.millis)
+})
+
+/**
+ * The effect's answer, or `late` when it has not come in time: the effect then goes on in the background, interrupted.
+ * `Effect.timeout` would wait until the interrupted effect has ended. One that hangs uninterruptibly, or takes a second
+ * to end its child process, would delay everything after it.
+ */
+export const bounded = Effect.fnUntraced(function*<A, B>(
+  effect: Effect.Effect<A>,
+  limit: Duration.Duration,
+  late: () => B
+) {
+  const fiber = yield* Effect.forkDetach(effect, { startImmediately: true })
+  const exit = yield* Effect.timeoutOption(Fiber.await(fiber), limit)
+  if (Option.isSome(exit) && Exit.isSuccess(exit.value)) return exit.value.value
+  fiber.interruptUnsafe()
+  return late()
+})
+
+/** The tags and messages of a cause, on one line, without stack traces. */
+export const describeCause = (cause: Cause.Cause<unknown>): string =>
+  Cause.prettyErrors(cause).map((error) => `${error.name}: ${error.message}`).join("; ") || "interrupted"

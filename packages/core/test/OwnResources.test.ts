@@ -1,0 +1,221 @@
+/**
+ * Resources that a program brings along: they are in the plan, so every end releases them, in whichever process it comes.
+ */
+import { assert, describe } from "@effect/vitest"
+import { own } from "@slipway/core/resource"
+import { Deferred, Duration, Effect, Fiber, Schema } from "effect"
+import * as Fs from "node:fs"
+import * as Path from "node:path"
+import { runModule } from "./children.ts"
+import { portLease } from "./support/PortLease.ts"
+import { guarantee, lasting, only, open, reasonOf, request, written } from "./support/Scenario.ts"
+import * as World from "./support/World.ts"
+
+const ports = (world: World.World) => Path.join(world.root, "ports")
+const leases = (world: World.World): ReadonlyArray<string> =>
+  Fs.existsSync(ports(world)) ? Fs.readdirSync(ports(world)) : []
+
+const openWith = (world: World.World) => open(world, { resources: [portLease(ports(world))] })
+const withPort = (port = 4001) => ({ resources: { port: { port } } })
+
+describe("a resource that a program brings along", () => {
+  guarantee("is made before the agent starts, told to it, and gone with its end", (world) =>
+    Effect.gen(function*() {
+      const slipway = yield* openWith(world)
+      const told = Path.join(world.root, "told")
+      const script = `echo "$PORT" > ${told}; cat ${ports(world)}/4001 >> ${told}; echo up; exec sleep 1000`
+      const { agent } = yield* slipway.deploy(request(world, script, { ...withPort(), ready: "output" }))
+      assert.strictEqual(yield* written(told), `4001\n${agent.id}`)
+      assert.include(leases(world), "4001")
+      yield* slipway.stop([agent.id])
+      assert.deepStrictEqual(leases(world), [])
+      return [agent.id]
+    }))
+
+  guarantee(
+    "is released when the agent ends by itself, by the next command that looks",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* openWith(world)
+        const { agent } = yield* slipway.deploy(
+          request(world, "echo up; sleep 0.2", { ...withPort(), ready: "output" })
+        )
+        yield* slipway.wait(agent.id)
+        assert.deepStrictEqual(leases(world), [])
+        return [agent.id]
+      })
+  )
+
+  guarantee("is released when a later step fails, and named in the report", (world) =>
+    Effect.gen(function*() {
+      const slipway = yield* openWith(world)
+      const error = yield* Effect.flip(slipway.deploy(request(world, "exit 3", withPort())))
+      reasonOf(error, "AgentExitedEarly")
+      assert.deepStrictEqual(
+        error.cleanup.releases.map(({ outcome, resource }) => [resource, outcome._tag]),
+        [
+          ["tmux_session", "Released"],
+          ["port", "Released"],
+          ["prompt_file", "Released"],
+          ["global_registry", "Released"]
+        ]
+      )
+      assert.deepStrictEqual(leases(world), [])
+    }))
+
+  guarantee(
+    "fails the deployment typed when it can't be made, and another's is left alone",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* openWith(world)
+        const { agent } = yield* slipway.deploy(lasting(world, withPort()))
+        const error = yield* Effect.flip(slipway.deploy(lasting(world, { ...withPort(), type: "second" })))
+        assert.strictEqual(error.step, "resources")
+        assert.deepInclude(reasonOf(error, "ResourceFailed").error, { tag: "PortTaken" })
+        assert.include(error.message, "port 4001 is leased to another agent")
+        assert.isTrue(error.isClean)
+        assert.strictEqual(Fs.readFileSync(Path.join(ports(world), "4001"), "utf8"), agent.id)
+        yield* slipway.stop([agent.id])
+        return [agent.id]
+      })
+  )
+
+  guarantee(
+    "is refused before anything is made where the program does not provide it, or it does not take the input",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* openWith(world)
+        for (const resources of [{ database: {} }, { port: { port: "many" } }, { port: { port: 80 } }]) {
+          const error = yield* Effect.flip(slipway.deploy(lasting(world, { resources })))
+          assert.strictEqual(error.step, "preflight")
+          assert.isNull(error.agentId)
+          reasonOf(error, "ResourceRefused")
+        }
+        assert.deepStrictEqual(World.rows(world), [])
+      })
+  )
+
+  for (const step of ["agent-directory", "resources", "session", "readiness"]) {
+    guarantee(
+      `is gone after one reap when the deployer was killed at the step ${step}`,
+      (world) =>
+        Effect.gen(function*() {
+          const child = yield* runModule("support/deployer.ts", [
+            world.root,
+            "deploy",
+            "exec sleep 1000",
+            "survive",
+            "600000",
+            "4001"
+          ])
+          yield* child.says(`step ${step}`)
+          child.process.kill("SIGKILL")
+          yield* child.ended
+          const slipway = yield* openWith(world)
+          yield* slipway.reap(yield* slipway.reapPlan)
+          assert.deepStrictEqual(leases(world), [])
+          assert.deepStrictEqual(yield* slipway.agents({ activeOnly: true }), [])
+        })
+    )
+  }
+
+  guarantee(
+    "stays with its agent's row, named, where a program that does not know it ends the agent; one that does releases it",
+    (world) =>
+      Effect.gen(function*() {
+        const knowing = yield* openWith(world)
+        const { agent } = yield* knowing.deploy(lasting(world, withPort()))
+        const other = yield* open(world)
+        yield* other.stop([agent.id])
+        const left = only(yield* other.agents({ activeOnly: true }))
+        assert.nestedPropertyVal(left, "state.left.0.resource", "port")
+        assert.lengthOf(World.sessions(world), 0)
+        assert.isFalse(World.rows(world)[0]?.holdsSlot, "what can't live holds no slot")
+        assert.include(leases(world), "4001")
+        yield* knowing.agents()
+        assert.deepStrictEqual(leases(world), [])
+        assert.strictEqual((yield* knowing.agent(agent.id)).state._tag, "stopped")
+        return [agent.id]
+      })
+  )
+
+  guarantee(
+    "that hangs while it is made is given up at the limit of the step, and released",
+    (world) =>
+      Effect.gen(function*() {
+        const released = yield* Deferred.make<string>()
+        const stuck = own({
+          kind: "stuck",
+          Input: Schema.Struct({}),
+          Reference: Schema.String,
+          until: "end",
+          describe: (ref) => ref,
+          limit: () => Duration.seconds(1),
+          plan: (_input, { agentId }) => Effect.succeed(`the one of ${agentId}`),
+          make: () => Effect.never,
+          release: (ref) => Effect.as(Deferred.succeed(released, ref), { _tag: "Released" as const }),
+          probe: () => Effect.succeed({ _tag: "Absent" as const })
+        })
+        const slipway = yield* open(world, { resources: [stuck], stepLimit: "3 seconds" })
+        const error = yield* Effect.flip(slipway.deploy(lasting(world, { resources: { stuck: {} } })))
+        reasonOf(error, "StepTimedOut")
+        assert.isTrue(error.isClean)
+        assert.include(yield* Deferred.await(released), "the one of worker-")
+      })
+  )
+
+  guarantee("is released when the deployment is interrupted while it is made", (world) =>
+    Effect.gen(function*() {
+      const [begun, released] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
+      const slow = own({
+        kind: "slow",
+        Input: Schema.Struct({}),
+        Reference: Schema.String,
+        until: "prune",
+        describe: (ref) => ref,
+        limit: () => Duration.seconds(1),
+        plan: () => Effect.succeed("slow"),
+        make: () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never),
+        release: () => Effect.as(Deferred.succeed(released, undefined), { _tag: "Released" as const }),
+        probe: () => Effect.succeed({ _tag: "Absent" as const })
+      })
+      const slipway = yield* open(world, { resources: [slow] })
+      const fiber = yield* Effect.forkChild(slipway.deploy(lasting(world, { resources: { slow: {} } })))
+      yield* Deferred.await(begun)
+      yield* Fiber.interrupt(fiber)
+      yield* Deferred.await(released)
+    }))
+
+  guarantee(
+    "is refused by the layer where its name is taken, twice there, or its order goes in a circle",
+    (world) =>
+      Effect.gen(function*() {
+        const named = (kind: string, after: ReadonlyArray<string> = []) =>
+          own({
+            kind,
+            after,
+            Input: Schema.Struct({}),
+            Reference: Schema.String,
+            until: "end",
+            describe: (ref) => ref,
+            limit: () => Duration.seconds(1),
+            plan: () => Effect.succeed("ref"),
+            make: () => Effect.void,
+            release: () => Effect.succeed({ _tag: "AlreadyGone" as const }),
+            probe: () => Effect.succeed({ _tag: "Absent" as const })
+          })
+        for (
+          const resources of [
+            [named("tmux_session")],
+            [named("global_registry")],
+            [named("Port")],
+            [named("port"), named("port")],
+            [named("one", ["two"]), named("two", ["one"])]
+          ]
+        ) {
+          const error = yield* Effect.flip(open(world, { resources }))
+          assert.strictEqual(error._tag, "InvalidResources")
+        }
+      })
+  )
+})
