@@ -7,8 +7,7 @@
  */
 import { Deferred, Effect, Option, Schema } from "effect"
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from "node:http"
-import type { Question, RealAgent, Reply } from "./RealAgent.ts"
-import { json } from "./RealAgent.ts"
+import { json, type Question, type RealAgent, type Reply } from "./RealAgent.ts"
 
 /** What the stub's model says. */
 export const answer = "hello from the stub"

@@ -168,7 +168,7 @@ const findings = (world: World.World, tools: Tools) =>
 const typeOf = (id: string): string => id.replace(/-\d{6}-\d{6}-[0-9a-f]{6}$/, "")
 
 /** What is wrong now, and in which condition the subject is. */
-const judged = async (world: World.World, tools: Tools, sweep: Sweep) => {
+const assessed = async (world: World.World, tools: Tools, sweep: Sweep) => {
   const seen = await World.settledAudit(world)
   const failures = [...seen.faults]
   const conditions = Array.from(seen.agents)
@@ -257,7 +257,7 @@ const killedAt = async (tools: Tools, sweep: Sweep, world: World.World, point: T
   // The number of a call may be that of one before the phase that is meant, such as the deployment of what is to be stopped.
   const isEarly = sweep.from !== undefined && hit.phase !== sweep.from
   const allowed: Sweep["allowed"] = isEarly ? [...sweep.allowed, "gone"] : sweep.allowed
-  const { failures, outcome } = await judged(world, tools, { ...sweep, allowed })
+  const { failures, outcome } = await assessed(world, tools, { ...sweep, allowed })
   const result: Result = {
     sweep: sweep.name,
     transport: tools.transport,
@@ -354,7 +354,7 @@ const tmuxTrial = (tools: Tools, quarry: Quarry, point: Trace.Point): Trial => (
       failures.push(...(await World.clientsGone(world)))
       // A deployer that lives rolls back by itself; one whose agent died after the commit leaves that to the reap.
       if (quarry !== "client") await reapOnce(world, tools)
-      const after = await judged(world, tools, {
+      const after = await assessed(world, tools, {
         ...deploySweep,
         allowed: quarry === "server" ? ["whole", "gone", "ended"] : ["whole", "gone"]
       })
@@ -463,7 +463,7 @@ const unansweredTrial = (tools: Tools, index: number): Trial => ({
       Fs.rmSync(log, { force: true })
       const left = await World.clientsGone(world)
       await reapOnce(world, tools)
-      const after = await judged(world, tools, { ...deploySweep, allowed: ["whole", "ended", "gone"] })
+      const after = await assessed(world, tools, { ...deploySweep, allowed: ["whole", "ended", "gone"] })
       return {
         sweep: unansweredSweep,
         transport: tools.transport,
@@ -497,7 +497,7 @@ const bereaved = async (
   const committed = ran.lines.some((line) => line.startsWith("committed"))
   const isDone = ran.code === 0 && own === "done"
   const isUndone = ran.code === 5
-  const after = await judged(world, tools, {
+  const after = await assessed(world, tools, {
     ...deploySweep,
     allowed: isDone ? ["ended"] : committed ? ["whole", "ended"] : ["gone"]
   })
@@ -636,7 +636,7 @@ const failedAt = async (
   // A disk that can't sync may keep what it said that it had not: then the row is there, and nothing else.
   if (lasting && point.syscall === "fsync" && told?.step === "admission") await reapOnce(world, tools)
   const committed = ran.code === 0 || ran.lines.some((line) => line.startsWith("committed"))
-  const after = await judged(world, tools, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
+  const after = await assessed(world, tools, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
   const result: Result = {
     sweep,
     transport: tools.transport,
@@ -707,7 +707,7 @@ const signalTrial = (tools: Tools, signal: NodeJS.Signals, delay: number): Trial
       const committed = ran.lines.some((line) => line.startsWith("committed"))
       failures.push(...(await World.clientsGone(world)))
       // No reap: what a signal interrupts is rolled back by the deployer itself.
-      const after = await judged(world, tools, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
+      const after = await assessed(world, tools, { ...deploySweep, allowed: committed ? ["whole"] : ["gone"] })
       return {
         sweep: "signal",
         transport: tools.transport,

@@ -1,6 +1,6 @@
 /**
  * A home, a project and a tmux socket for one crash, and an audit of them. The audit reads the machine itself (the
- * registry's file, tmux, /proc and the directories) and uses none of the code that is being judged.
+ * registry's file, tmux, /proc and the directories) and uses none of the code that is being assessed.
  */
 import { Anchor } from "@slipway/tmux"
 import { spawnSync } from "node:child_process"

@@ -6,39 +6,30 @@
  * a tmux client. That client keeps the program running until the layer's scope is closed: `Effect.provide` does so by
  * itself, a `ManagedRuntime` has to be disposed.
  */
-import { NodeChildProcessSpawner, NodeFileSystem, NodePath } from "@effect/platform-node"
-import { TmuxControl, TmuxProcess } from "@slipway/tmux"
 import { Context, DateTime, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
-import type { Agent, AgentId } from "./Agent.ts"
-import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } from "./Agents.ts"
-import { Deployer, type Deployment, type Observer } from "./Deployer.ts"
-import type { DeployError } from "./DeployError.ts"
-import { type DeployInput, invalid, type InvalidRequest } from "./DeployRequest.ts"
-import { type Diagnosis, Doctor } from "./Doctor.ts"
-import { Events, type FollowOptions } from "./Events.ts"
-import * as Files from "./Files.ts"
-import * as Findings from "./Findings.ts"
-import {
-  Home,
-  type HomeLimits,
-  type HomeOptions,
-  type HomeUnusable,
-  type InvalidLimit,
-  maxActiveOf,
-  parseMaxActive
-} from "./Home.ts"
-import { choose, type HomeUnknown } from "./HomeChoice.ts"
-import * as Limits from "./HomeLimits.ts"
-import { Host } from "./Host.ts"
-import { IdleServer } from "./IdleServer.ts"
-import { WorkingDirectoryMissing, type WorkingDirectoryUnusable } from "./Preflight.ts"
-import { type Caller, currentCaller, Preparation } from "./Preparation.ts"
-import { ProcessTree } from "./ProcessTree.ts"
-import { Prune, type Pruned, type PruneRequest } from "./Prune.ts"
-import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./Reaper.ts"
-import { ReaperLock, type ReaperRunning } from "./ReaperLock.ts"
+import type { Agent, AgentId } from "./agent/Agent.ts"
+import { fromRequest, type Task, type TaskCounts, type TaskId, TaskRequest } from "./agent/Task.ts"
+import * as Workspace from "./agent/Workspace.ts"
+import { Deployer, type Deployment, type Observer } from "./deployment/Deployer.ts"
+import type { DeployError } from "./deployment/DeployError.ts"
+import { type DeployInput, invalid, type InvalidRequest } from "./deployment/DeployRequest.ts"
+import { WorkingDirectoryMissing } from "./deployment/Preflight.ts"
+import { Preparation } from "./deployment/Preparation.ts"
+import { Events, type FollowOptions } from "./home/Events.ts"
+import { Home, type HomeLimits, type HomeUnusable, type InvalidLimit, parseMaxActive } from "./home/Home.ts"
+import type { HomeUnknown } from "./home/HomeChoice.ts"
+import * as Limits from "./home/HomeLimits.ts"
+import { IdleServer } from "./home/IdleServer.ts"
+import { ReaperLock, type ReaperRunning } from "./home/ReaperLock.ts"
+import type { WorkingDirectoryUnusable } from "./machine/Caller.ts"
+import * as Files from "./machine/Files.ts"
+import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } from "./reconcile/Agents.ts"
+import { type Diagnosis, Doctor } from "./reconcile/Doctor.ts"
 import { Ending } from "./reconcile/Ending.ts"
+import * as Findings from "./reconcile/Findings.ts"
 import { Observation } from "./reconcile/Observation.ts"
+import { Prune, type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
+import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./reconcile/Reaper.ts"
 import { Reconciler } from "./reconcile/Reconciler.ts"
 import { Stop } from "./reconcile/Stop.ts"
 import {
@@ -49,17 +40,14 @@ import {
   Registry,
   type RegistryError,
   type RegistryReplaced,
-  type TaskCounts,
   type Totals
-} from "./Registry.ts"
-import * as SqliteRegistry from "./registry/SqliteRegistry.ts"
+} from "./registry/Registry.ts"
 import { AgentDirectory } from "./resource/AgentDirectory.ts"
 import { AgentSession } from "./resource/AgentSession.ts"
 import type { InvalidResources, OwnKind } from "./resource/Own.ts"
 import { Resources } from "./resource/Resources.ts"
 import { TaskEntry } from "./resource/TaskEntry.ts"
-import { fromRequest, type Task, type TaskId, TaskRequest } from "./Task.ts"
-import * as Workspace from "./Workspace.ts"
+import { callerOf, services, type ServicesOptions } from "./Services.ts"
 
 /** There is no such task in this home. */
 export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { taskId: Schema.String }) {
@@ -107,7 +95,7 @@ export class Slipway extends Context.Service<Slipway, {
   readonly follow: (options?: FollowOptions) => Stream.Stream<HomeEvent, RegistryError>
   /** Finds where the registry, tmux, the processes and the files do not agree; changes nothing. */
   readonly reapPlan: Effect.Effect<ReapPlan, RegistryError>
-  /** Acts on a plan and judges each item again; what is unknown stays. */
+  /** Acts on a plan and assesses each item again; what is unknown stays. */
   readonly reap: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
   /** Runs an effect as the one standing reaper of this home. */
   readonly whileReaping: <A, E, R>(
@@ -126,17 +114,8 @@ export class Slipway extends Context.Service<Slipway, {
   static readonly layer = (options: SlipwayOptions = {}) => layer(options)
 }
 
-export interface SlipwayOptions extends Partial<HomeOptions> {
-  /** The process whose environment agents inherit; by default this one. */
-  readonly caller?: Caller | undefined
-  /** The tmux executable; by default `tmux` on the caller's PATH. */
-  readonly tmux?: string | undefined
-  /**
-   * How tmux is asked. `control`, the default, is for a process that deploys more than once: one long-lived client in
-   * control mode, where that endangers no session. `process` is for one that does little and ends: a process per call.
-   */
-  readonly transport?: "control" | "process" | undefined
-  /** Kinds of resources that this program brings along; see `Own`. */
+export interface SlipwayOptions extends ServicesOptions {
+  /** Kinds of resources that this program brings along; see `@slipway/core/resource`. */
   readonly resources?: ReadonlyArray<OwnKind> | undefined
   /** How long one step of a deployment may take, without the wait for the agent; 20 seconds by default. */
   readonly stepLimit?: Duration.Input | undefined
@@ -243,29 +222,6 @@ const layerNoDeps = (options: SlipwayOptions) => {
     Layer.provide([reconcile, Preparation.layer(options)]),
     Layer.provide(resources)
   )
-}
-
-const callerOf = (options: SlipwayOptions): Effect.Effect<Caller> =>
-  options.caller === undefined ? currentCaller : Effect.succeed(options.caller)
-
-/** What `Slipway.layerNoDeps` needs: the home, its registry, files, processes, and tmux. */
-export const services = (options: SlipwayOptions) => {
-  const home = Layer.unwrap(Effect.gen(function*() {
-    const caller = yield* callerOf(options)
-    const chosen = yield* choose(options, caller)
-    return Home.layer({ ...options, ...chosen, maxActive: yield* maxActiveOf(options.maxActive, caller.environment) })
-  }))
-  return SqliteRegistry.ofHome().pipe(Layer.provideMerge(home), Layer.provideMerge(machine(options)))
-}
-
-/** Files, processes and tmux of this machine. */
-export const machine = (options: SlipwayOptions) => {
-  const spawner = NodeChildProcessSpawner.layer.pipe(Layer.provide([NodeFileSystem.layer, NodePath.layer]))
-  const transport: typeof TmuxProcess.layer = options.transport === "process" ? TmuxProcess.layer : TmuxControl.layer
-  const tmux = Layer.unwrap(
-    Effect.map(callerOf(options), ({ environment }) => transport({ executable: options.tmux, environment }))
-  ).pipe(Layer.provide(spawner))
-  return Layer.mergeAll(Files.layer, Host.layer, ProcessTree.layer, tmux)
 }
 
 const layer = (

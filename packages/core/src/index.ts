@@ -1,20 +1,16 @@
 /**
  * Slipway for orchestrators: `Slipway.layer()` gives one service that deploys agents whole or leaves nothing behind.
  */
-export * from "./Admission.ts"
-export * as Agent from "./Agent.ts"
-export * as AgentCommand from "./AgentCommand.ts"
-export { type OutputOptions, SelfStopRefused, type StopRequest } from "./Agents.ts"
-export { type Deployment, type Observer } from "./Deployer.ts"
-export * from "./DeployError.ts"
-export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./DeployRequest.ts"
-export { type Diagnosis, type Finding } from "./Doctor.ts"
-export { type FollowOptions } from "./Events.ts"
-export { FileError } from "./Files.ts"
-export { HomeLimits, HomeUnusable, InvalidLimit, parseMaxActive } from "./Home.ts"
-export { type Choice, choose, defaultDirectory, HomeUnknown, resolvePath } from "./HomeChoice.ts"
-export { HomeBusy, type SetLimitsError } from "./HomeLimits.ts"
-export * as Metrics from "./Metrics.ts"
+export * as Agent from "./agent/Agent.ts"
+export * as AgentCommand from "./agent/AgentCommand.ts"
+export * as CleanupReport from "./agent/CleanupReport.ts"
+export { type ReleaseOutcome, type ReleaseRecord } from "./agent/Release.ts"
+export * as Task from "./agent/Task.ts"
+export * as View from "./agent/View.ts"
+export { WorkspaceUnusable } from "./agent/Workspace.ts"
+export { type Deployment, type Observer } from "./deployment/Deployer.ts"
+export * from "./deployment/DeployError.ts"
+export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./deployment/DeployRequest.ts"
 export {
   AttributeRefused,
   OtherNamespace,
@@ -22,13 +18,16 @@ export {
   ProgramMissing,
   ServerNotVisible,
   ServerReplaced
-} from "./Placement.ts"
-export * from "./Preflight.ts"
-export { type Caller, currentCaller } from "./Preparation.ts"
-export { type Pruned, type PruneRequest } from "./Prune.ts"
-export * from "./Readiness.ts"
-export { Item, type Reaped, type ReapOptions, ReapPlan } from "./Reaper.ts"
-export { ReaperRunning } from "./ReaperLock.ts"
+} from "./deployment/Placement.ts"
+export * from "./deployment/Preflight.ts"
+export * from "./deployment/Readiness.ts"
+export { type FollowOptions } from "./home/Events.ts"
+export { HomeLimits, HomeUnusable, InvalidLimit, parseMaxActive } from "./home/Home.ts"
+export { type Choice, choose, defaultDirectory, HomeUnknown, resolvePath } from "./home/HomeChoice.ts"
+export { HomeBusy, type SetLimitsError } from "./home/HomeLimits.ts"
+export { ReaperRunning } from "./home/ReaperLock.ts"
+export { type Caller, currentCaller, WorkingDirectoryUnusable } from "./machine/Caller.ts"
+export { FileError } from "./machine/Files.ts"
 export {
   HomeCopied,
   Rebuild,
@@ -38,7 +37,13 @@ export {
   type Rebuilt,
   RegistryHealthy,
   RegistryInUse
-} from "./Rebuild.ts"
+} from "./rebuild/Rebuild.ts"
+export { type OutputOptions, SelfStopRefused, type StopRequest } from "./reconcile/Agents.ts"
+export { type Diagnosis, type Finding } from "./reconcile/Doctor.ts"
+export * as Metrics from "./reconcile/Metrics.ts"
+export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
+export { Item, type Reaped, type ReapOptions, ReapPlan } from "./reconcile/Reaper.ts"
+export * from "./registry/Admission.ts"
 export {
   type AgentEvent,
   AgentNotFound,
@@ -54,11 +59,6 @@ export {
   RegistryUnavailable,
   type ReleaseTotal,
   type Totals
-} from "./Registry.ts"
-export * as CleanupReport from "./resource/CleanupReport.ts"
+} from "./registry/Registry.ts"
 export { type Draft, InvalidResources, type OwnKind, ResourceFailed, ResourceRefused } from "./resource/Own.ts"
-export { type ReleaseOutcome, type ReleaseRecord } from "./resource/Resource.ts"
 export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"
-export * as Task from "./Task.ts"
-export * as View from "./View.ts"
-export { WorkspaceUnusable } from "./Workspace.ts"

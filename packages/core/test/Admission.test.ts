@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Result, Schema } from "effect"
-import { type AdmissionFacts, AdmissionRefused, counted, decide } from "../src/Admission.ts"
-import type { Agent } from "../src/Agent.ts"
+import type { Agent } from "../src/agent/Agent.ts"
+import { type AdmissionFacts, AdmissionRefused, counted, decide } from "../src/registry/Admission.ts"
 import { makeAgent, makeTask, newTaskId } from "./rows.ts"
 
 const task = makeTask({ limits: { maxAgents: 3, maxConcurrent: 2, maxDepth: 2 } })

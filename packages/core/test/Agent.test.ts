@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result, Schema } from "effect"
-import * as Agent from "../src/Agent.ts"
-import { ReleaseRecord } from "../src/resource/Resource.ts"
+import * as Agent from "../src/agent/Agent.ts"
+import { ReleaseRecord } from "../src/agent/Release.ts"
 import { makeAgent, makeTask, moment, newTaskId, record, running } from "./rows.ts"
 
 // `Schema.Int` includes -0, which JSON does not keep.

@@ -3,9 +3,9 @@ import { Effect, Exit, Schema } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { AgentExecutableMissing, AgentSpec, findExecutable, resolve } from "../src/AgentCommand.ts"
-import { deniedVariables, environmentFor, isExportable, VariableName } from "../src/AgentEnvironment.ts"
-import { summary, verdict } from "../src/AgentOutput.ts"
+import { AgentExecutableMissing, AgentSpec, findExecutable, resolve } from "../src/agent/AgentCommand.ts"
+import { deniedVariables, environmentFor, isExportable, VariableName } from "../src/agent/AgentEnvironment.ts"
+import { summary, verdict } from "../src/agent/AgentOutput.ts"
 
 const decode = Schema.decodeUnknownExit(AgentSpec)
 const known = ["claude", "codex", "gemini", "opencode"] as const

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Exit, Schema } from "effect"
-import { AgentType } from "../src/Agent.ts"
-import { AgentSpec } from "../src/AgentCommand.ts"
+import { AgentType } from "../src/agent/Agent.ts"
+import { AgentSpec } from "../src/agent/AgentCommand.ts"
 import {
   decode,
   defaultType,
@@ -9,7 +9,7 @@ import {
   type DeployRequest,
   digest,
   maxPromptBytes
-} from "../src/DeployRequest.ts"
+} from "../src/deployment/DeployRequest.ts"
 import { newTaskId } from "./rows.ts"
 
 const minimal: DeployInput = { prompt: "do it", agent: { kind: "command", argv: ["true"] } }

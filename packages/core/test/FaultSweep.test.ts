@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Slipway } from "@slipway/core"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber, Layer } from "effect"
-import * as Core from "../src/Slipway.ts"
+import { services } from "../src/Services.ts"
 import { type Fault, Faults, layer as faultLayer, type Mode, type Moment } from "./support/Faults.ts"
 import * as World from "./support/World.ts"
 
@@ -23,7 +23,7 @@ const isStruck = ({ index, mode, moment }: Fault): boolean =>
 /** The facade on a world, with faults around the services below it. */
 const faulty = (world: World.World, faults: Faults, stepLimit?: Duration.Duration) => {
   const options = { directory: world.home, caller: World.caller(world), stepLimit }
-  const below = Core.services(options)
+  const below = services(options)
   return Slipway.layerNoDeps(options).pipe(Layer.provide(faultLayer(faults)), Layer.provide(below), Layer.orDie)
 }
 

@@ -2,7 +2,7 @@
 import { Target } from "@slipway/tmux"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
-import * as ProcFs from "../src/processes/ProcFs.ts"
+import * as ProcFs from "../src/machine/processes/ProcFs.ts"
 import { eventually } from "./processes.ts"
 import { MemoryMachine } from "./support/MemoryMachine.ts"
 import { MemoryTime } from "./support/MemoryTime.ts"

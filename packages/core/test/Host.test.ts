@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import * as Os from "node:os"
-import { Host, sameHost } from "../src/Host.ts"
+import { Host, sameHost } from "../src/machine/Host.ts"
 import { eventually, fakeSystem, identify, linux, lives, start } from "./processes.ts"
 
 const identity = { machine: "m", boot: "b", pidNamespace: "n" }

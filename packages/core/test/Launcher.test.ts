@@ -4,9 +4,11 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import * as Launcher from "../src/Launcher.ts"
-import * as LauncherPrograms from "../src/LauncherPrograms.ts"
-import * as Attributes from "../src/processes/Attributes.ts"
+import { parseExitRecord } from "../src/agent/ExitRecord.ts"
+import * as Launcher from "../src/deployment/Launcher.ts"
+import * as LauncherPrograms from "../src/deployment/LauncherPrograms.ts"
+import * as Layout from "../src/machine/Layout.ts"
+import * as Attributes from "../src/machine/processes/Attributes.ts"
 
 const shells = [["dash"], ["bash", "--posix"]] as const
 
@@ -38,7 +40,7 @@ const launch = Effect.fnUntraced(function*(
   const root = yield* temporary
   const directory = setup.directory ?? Path.join(root, "it's the $(agent)\n\"directory\"")
   const cwd = setup.cwd ?? Path.join(root, "work")
-  const path = Path.join(directory, Launcher.launcherFile)
+  const path = Path.join(directory, Layout.launcherFile)
   yield* Effect.promise(async () => {
     await Fs.mkdir(directory, { mode: 0o700 })
     if (setup.cwd === undefined) await Fs.mkdir(cwd)
@@ -46,10 +48,10 @@ const launch = Effect.fnUntraced(function*(
     await Fs.writeFile(path, Launcher.render(options))
     const environment = Launcher.environmentText(options)
     if (environment !== undefined) {
-      await Fs.writeFile(Path.join(directory, Launcher.environmentFile), environment, { mode: 0o600 })
+      await Fs.writeFile(Path.join(directory, Layout.environmentFile), environment, { mode: 0o600 })
     }
-    await Fs.writeFile(Path.join(directory, Launcher.promptFile), setup.prompt ?? "the prompt", { mode: 0o600 })
-    for (const file of setup.files ?? [Launcher.stateFile, Launcher.stdoutFile, Launcher.stderrFile]) {
+    await Fs.writeFile(Path.join(directory, Layout.promptFile), setup.prompt ?? "the prompt", { mode: 0o600 })
+    for (const file of setup.files ?? [Layout.stateFile, Layout.stdoutFile, Layout.stderrFile]) {
       await Fs.writeFile(Path.join(directory, file), "", { mode: 0o600 })
     }
     await setup.before?.(directory)
@@ -91,8 +93,7 @@ interface Running {
 const text = (running: Running, file: string) =>
   Effect.promise(() => Fs.readFile(Path.join(running.directory, file), "utf8"))
 
-const record = (running: Running) =>
-  Effect.map(Effect.promise(() => Fs.readdir(running.directory)), Launcher.parseExitRecord)
+const record = (running: Running) => Effect.map(Effect.promise(() => Fs.readdir(running.directory)), parseExitRecord)
 
 const ended = Effect.fnUntraced(function*(running: Running) {
   yield* Effect.promise(() => running.closed).pipe(Effect.timeoutOrElse({
@@ -114,7 +115,7 @@ const until = Effect.fnUntraced(function*(what: string, check: Effect.Effect<boo
 })
 
 const says = (running: Running, word: string) =>
-  until(`"${word}"`, Effect.map(text(running, Launcher.stdoutFile), (out) => out.includes(word)))
+  until(`"${word}"`, Effect.map(text(running, Layout.stdoutFile), (out) => out.includes(word)))
 
 /** An agent that speaks, and ends with the given code once the file `go` is in its working directory. */
 const untilGo = (traps: string, code: number): readonly [string, ...Array<string>] => [
@@ -184,7 +185,7 @@ for (const shell of shells) {
         Effect.gen(function*() {
           const running = yield* launch(shell, { argv: ["/bin/sh", "-c", `exit ${code}`] })
           assert.deepStrictEqual(yield* ended(running), { code, signal: null })
-          assert.notInclude(yield* Effect.promise(() => Fs.readdir(running.directory)), Launcher.stateFile)
+          assert.notInclude(yield* Effect.promise(() => Fs.readdir(running.directory)), Layout.stateFile)
         }))
     }
 
@@ -192,33 +193,33 @@ for (const shell of shells) {
       Effect.gen(function*() {
         const running = yield* launch(shell, { argv: ["/nowhere/agent"] })
         assert.deepStrictEqual(yield* ended(running), { code: 127, signal: null })
-        assert.include(yield* text(running, Launcher.stderrFile), "/nowhere/agent")
+        assert.include(yield* text(running, Layout.stderrFile), "/nowhere/agent")
       }))
 
     it.live("a program that can't be run is recorded as 126", () =>
       Effect.gen(function*() {
         const running = yield* launch(shell, { argv: ["/etc/passwd"] })
         assert.deepStrictEqual(yield* ended(running), { code: 126, signal: null })
-        assert.notStrictEqual(yield* text(running, Launcher.stderrFile), "")
+        assert.notStrictEqual(yield* text(running, Layout.stderrFile), "")
       }))
 
     it.live("a working directory that can't be entered is recorded as 126, named, and the agent is not run", () =>
       Effect.gen(function*() {
         const running = yield* launch(shell, { argv: ["/bin/echo", "ran"], cwd: "/nowhere/it's" })
         assert.deepStrictEqual(yield* ended(running), { code: Launcher.cannotStartCode, signal: null })
-        assert.include(yield* text(running, Launcher.stderrFile), "/nowhere/it's")
-        assert.strictEqual(yield* text(running, Launcher.stdoutFile), "")
+        assert.include(yield* text(running, Layout.stderrFile), "/nowhere/it's")
+        assert.strictEqual(yield* text(running, Layout.stdoutFile), "")
       }))
 
     it.live("without the prompt file the agent is not run, and that is recorded", () =>
       Effect.gen(function*() {
         const running = yield* launch(shell, {
           argv: ["/bin/echo", "ran"],
-          before: (directory) => Fs.rm(Path.join(directory, Launcher.promptFile))
+          before: (directory) => Fs.rm(Path.join(directory, Layout.promptFile))
         })
         assert.notStrictEqual((yield* ended(running))?.code, 0)
-        assert.strictEqual(yield* text(running, Launcher.stdoutFile), "")
-        assert.include(yield* text(running, Launcher.stderrFile), Launcher.promptFile)
+        assert.strictEqual(yield* text(running, Layout.stdoutFile), "")
+        assert.include(yield* text(running, Layout.stderrFile), Layout.promptFile)
       }))
 
     for (
@@ -291,7 +292,7 @@ for (const shell of shells) {
         })
         assert.deepStrictEqual(yield* ended(running), { code: 137, signal: "SIGKILL" })
         assert.strictEqual(running.pane(), `${notice}\n`)
-        assert.strictEqual(yield* text(running, Launcher.stderrFile), "")
+        assert.strictEqual(yield* text(running, Layout.stderrFile), "")
       }))
 
     it.effect.prop(
@@ -312,7 +313,7 @@ for (const shell of shells) {
             cwd
           })
           assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-          const printed = yield* Schema.decodeEffect(Printed)(yield* text(running, Launcher.stdoutFile))
+          const printed = yield* Schema.decodeEffect(Printed)(yield* text(running, Layout.stdoutFile))
           assert.deepStrictEqual(printed.argv, argv)
           assert.deepStrictEqual(
             Object.fromEntries(Object.entries(printed.env).filter(([n]) => n.startsWith("V_"))),
@@ -336,7 +337,7 @@ for (const shell of shells) {
           pane: { TMUX: "/a,1,2", TMUX_PANE: "%0", TERM_PROGRAM: "tmux", COLORTERM: "truecolor", OLDPWD: "/" }
         })
         assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-        const { env } = yield* Schema.decodeEffect(Printed)(yield* text(running, Launcher.stdoutFile))
+        const { env } = yield* Schema.decodeEffect(Printed)(yield* text(running, Layout.stdoutFile))
         const { PWD, SHLVL: _level, _: _last, ...rest } = env
         assert.deepStrictEqual(rest, environment)
         assert.strictEqual(PWD, running.cwd)
@@ -361,10 +362,10 @@ for (const shell of shells) {
         }
         const running = yield* launch(shell, { argv: [process.execPath, printer(root)], environment })
         assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-        const { env } = yield* Schema.decodeEffect(Printed)(yield* text(running, Launcher.stdoutFile))
+        const { env } = yield* Schema.decodeEffect(Printed)(yield* text(running, Layout.stdoutFile))
         assert.deepStrictEqual(env, { ...environment, PWD: running.cwd })
         assert.deepStrictEqual(yield* Effect.promise(() => Fs.readdir(running.cwd)), [])
-        const file = yield* Effect.promise(() => Fs.stat(Path.join(running.directory, Launcher.environmentFile)))
+        const file = yield* Effect.promise(() => Fs.stat(Path.join(running.directory, Layout.environmentFile)))
         assert.strictEqual(file.mode & 0o777, 0o600)
       }))
 
@@ -375,7 +376,7 @@ for (const shell of shells) {
           const script = "grep -E '^Sig(Ign|Blk)' /proc/self/status; ps -o sid=,tty= -p $$; echo $$"
           const running = yield* launch(shell, { argv: ["/bin/sh", "-c", script], environment })
           assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-          const [blocked, ignored, session, pid] = (yield* text(running, Launcher.stdoutFile)).trim().split("\n")
+          const [blocked, ignored, session, pid] = (yield* text(running, Layout.stdoutFile)).trim().split("\n")
           assert.deepStrictEqual([blocked, ignored], [`SigBlk:\t${"0".repeat(16)}`, `SigIgn:\t${"0".repeat(16)}`])
           assert.deepStrictEqual(session?.trim().split(/\s+/), [pid, "?"])
         }))
@@ -388,7 +389,7 @@ for (const shell of shells) {
         assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
         const old = yield* launch(shell, { argv: ["/bin/echo", "ran"], programs: { ...programs, env: "/bin/false" } })
         assert.deepStrictEqual(yield* ended(old), { code: 0, signal: null })
-        assert.strictEqual(yield* text(old, Launcher.stdoutFile), "ran\n")
+        assert.strictEqual(yield* text(old, Layout.stdoutFile), "ran\n")
       }))
 
     it.live("a program with an equals sign in its path is run, and no variable is made of it", () =>
@@ -398,7 +399,7 @@ for (const shell of shells) {
         yield* Effect.promise(() => Fs.writeFile(program, "#!/bin/sh\necho \"$0 $#\"\n", { mode: 0o755 }))
         const running = yield* launch(shell, { argv: [program, "--", "x y"] })
         assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-        assert.strictEqual(yield* text(running, Launcher.stdoutFile), `${program} 2\n`)
+        assert.strictEqual(yield* text(running, Layout.stdoutFile), `${program} 2\n`)
       }))
 
     it.live("limits, nice value, OOM score and CPUs that are carried hold for the agent, and not for the launcher", () =>
@@ -416,7 +417,7 @@ for (const shell of shells) {
           }
         })
         yield* says(running, "ready")
-        const [soft, hard, core, nice, oom, cpus] = (yield* text(running, Launcher.stdoutFile)).trim().split("\n")
+        const [soft, hard, core, nice, oom, cpus] = (yield* text(running, Layout.stdoutFile)).trim().split("\n")
         assert.deepStrictEqual([soft, hard, core, oom], ["200", "300", "0", "500"])
         assert.strictEqual(Number(nice), Os.getPriority() + 5)
         assert.match(cpus ?? "", /: 0$/)
@@ -434,8 +435,8 @@ for (const shell of shells) {
           carried: { ...Attributes.nothing, oomScoreAdj: 5000 }
         })
         assert.deepStrictEqual(yield* ended(running), { code: Launcher.cannotStartCode, signal: null })
-        assert.include(yield* text(running, Launcher.stderrFile), "OOM score")
-        assert.strictEqual(yield* text(running, Launcher.stdoutFile), "")
+        assert.include(yield* text(running, Layout.stderrFile), "OOM score")
+        assert.strictEqual(yield* text(running, Layout.stdoutFile), "")
       }))
 
     it.live("an environment of one megabyte arrives, and a string the system refuses is recorded as a failure", () =>
@@ -447,10 +448,10 @@ for (const shell of shells) {
         const count = ["/bin/sh", "-c", "printf %s \"$LARGE_9\" | wc -c"] as const
         const large = yield* launch(shell, { argv: count, environment })
         assert.deepStrictEqual(yield* ended(large), { code: 0, signal: null })
-        assert.strictEqual((yield* text(large, Launcher.stdoutFile)).trim(), "100000")
+        assert.strictEqual((yield* text(large, Layout.stdoutFile)).trim(), "100000")
         const refused = yield* launch(shell, { argv: count, environment: { ...basic, HUGE: "x".repeat(200_000) } })
         assert.notStrictEqual((yield* ended(refused))?.code ?? 0, 0)
-        assert.notStrictEqual(yield* text(refused, Launcher.stderrFile), "")
+        assert.notStrictEqual(yield* text(refused, Layout.stderrFile), "")
       }))
 
     it.live("a prompt of ten megabytes arrives on standard input byte for byte", () =>
@@ -458,7 +459,7 @@ for (const shell of shells) {
         const prompt = Buffer.alloc(10_000_000, "$(touch owned) 'quote' \\ é\r\n")
         const running = yield* launch(shell, { argv: ["cat"], prompt })
         assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-        const output = yield* Effect.promise(() => Fs.readFile(Path.join(running.directory, Launcher.stdoutFile)))
+        const output = yield* Effect.promise(() => Fs.readFile(Path.join(running.directory, Layout.stdoutFile)))
         assert.isTrue(prompt.equals(output))
       }))
 
@@ -467,9 +468,9 @@ for (const shell of shells) {
         Effect.gen(function*() {
           const running = yield* launch(shell, { argv: ["/bin/sh", "-c", "umask; echo error >&2"], umask, files: [] })
           assert.deepStrictEqual(yield* ended(running), { code: 0, signal: null })
-          assert.strictEqual(yield* text(running, Launcher.stdoutFile), `${shown}\n`)
-          assert.strictEqual(yield* text(running, Launcher.stderrFile), "error\n")
-          for (const file of [Launcher.stdoutFile, Launcher.stderrFile, `${Launcher.exitPrefix}0`]) {
+          assert.strictEqual(yield* text(running, Layout.stdoutFile), `${shown}\n`)
+          assert.strictEqual(yield* text(running, Layout.stderrFile), "error\n")
+          for (const file of [Layout.stdoutFile, Layout.stderrFile, `${Layout.exitPrefix}0`]) {
             const info = yield* Effect.promise(() => Fs.stat(Path.join(running.directory, file)))
             assert.strictEqual(info.mode & 0o777, 0o600)
           }
@@ -480,10 +481,10 @@ for (const shell of shells) {
       Effect.gen(function*() {
         const running = yield* launch(shell, {
           argv: ["/bin/echo", "new"],
-          before: (directory) => Fs.writeFile(Path.join(directory, Launcher.stdoutFile), "old\n")
+          before: (directory) => Fs.writeFile(Path.join(directory, Layout.stdoutFile), "old\n")
         })
         yield* ended(running)
-        assert.strictEqual(yield* text(running, Launcher.stdoutFile), "old\nnew\n")
+        assert.strictEqual(yield* text(running, Layout.stdoutFile), "old\nnew\n")
       }))
 
     it.live("one process runs beside the launcher, and no secret is in an argument list or the launcher's environment", () =>
@@ -512,7 +513,7 @@ for (const shell of shells) {
       Effect.gen(function*() {
         const running = yield* launch(shell, {
           argv: ["/bin/sh", "-c", "touch ran"],
-          before: (directory) => Fs.rm(Path.join(directory, Launcher.launcherFile))
+          before: (directory) => Fs.rm(Path.join(directory, Layout.launcherFile))
         })
         assert.isNull(yield* ended(running))
         assert.notStrictEqual(yield* Effect.promise(() => running.closed), 0)
@@ -547,13 +548,13 @@ for (const shell of shells) {
 
 describe("parseExitRecord", () => {
   it("finds the record among other files", () => {
-    const files = [Launcher.launcherFile, Launcher.promptFile, Launcher.stdoutFile, Launcher.stderrFile]
-    assert.deepStrictEqual(Launcher.parseExitRecord([...files, "exit.7"]), Option.some({ code: 7, signal: null }))
-    assert.deepStrictEqual(Launcher.parseExitRecord([...files, Launcher.stateFile]), Option.none())
+    const files = [Layout.launcherFile, Layout.promptFile, Layout.stdoutFile, Layout.stderrFile]
+    assert.deepStrictEqual(parseExitRecord([...files, "exit.7"]), Option.some({ code: 7, signal: null }))
+    assert.deepStrictEqual(parseExitRecord([...files, Layout.stateFile]), Option.none())
   })
 
   it("names the signal of a code above 128, and leaves a code that no ending signal has as it is", () => {
-    const signal = (code: number) => Option.map(Launcher.parseExitRecord([`exit.${code}`]), (found) => found.signal)
+    const signal = (code: number) => Option.map(parseExitRecord([`exit.${code}`]), (found) => found.signal)
     assert.deepStrictEqual(signal(129), Option.some("SIGHUP"))
     assert.deepStrictEqual(signal(130), Option.some("SIGINT"))
     assert.deepStrictEqual(signal(137), Option.some("SIGKILL"))
@@ -563,14 +564,14 @@ describe("parseExitRecord", () => {
 
   it("takes no HTTP status that a model's service answers with, cut to a byte, for a signal", () => {
     for (const status of [400, 401, 402, 403, 404, 405, 413, 422, 424, 429, 500, 501, 502, 503, 504, 529]) {
-      const found = Option.map(Launcher.parseExitRecord([`exit.${status % 256}`]), ({ signal }) => signal)
+      const found = Option.map(parseExitRecord([`exit.${status % 256}`]), ({ signal }) => signal)
       assert.deepStrictEqual(found, Option.some(null), String(status))
     }
   })
 
   it("takes no other name for a record", () => {
     assert.deepStrictEqual(
-      Launcher.parseExitRecord(["exit.", "exit.x", "exit.-1", "exit.256", "exit.07", "exit.1.tmp", "xexit.1"]),
+      parseExitRecord(["exit.", "exit.x", "exit.-1", "exit.256", "exit.07", "exit.1.tmp", "xexit.1"]),
       Option.none()
     )
   })

@@ -1,8 +1,8 @@
 import { assert, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { TestClock } from "effect/testing"
-import { Host, type HostIdentity, type ProcessIdentity } from "../src/Host.ts"
-import { grant, judge, judgeHolder } from "../src/Lease.ts"
+import { Host, type HostIdentity, type ProcessIdentity } from "../src/machine/Host.ts"
+import { assess, assessHolder, grant } from "../src/machine/Lease.ts"
 import { fakeSystem } from "./processes.ts"
 
 const identity: HostIdentity = { machine: "m", boot: "b", pidNamespace: "n" }
@@ -27,7 +27,7 @@ const lease = (
 })
 
 const standing = (of: ReturnType<typeof lease>, on: Host["Service"]) =>
-  Effect.map(Effect.provideService(judge(of), Host, on), (standing) => standing._tag)
+  Effect.map(Effect.provideService(assess(of), Host, on), (standing) => standing._tag)
 
 it.effect("a lease is this process's, on this host, until so many seconds from now", () =>
   Effect.gen(function*() {
@@ -58,7 +58,7 @@ it.effect("it is dead after a restart of the machine, whatever process has the p
     }
   }))
 
-it.effect("a holder on another machine is not judged, and its clock is not ours", () =>
+it.effect("a holder on another machine is not assessed, and its clock is not ours", () =>
   Effect.gen(function*() {
     const away = lease(60, { host: { machine: "other", boot: "other" } })
     for (const seconds of [0, 1000]) assert.strictEqual(yield* standing(away, machine(seconds)), "unknown")
@@ -70,12 +70,12 @@ it.effect("a holder in another pid namespace, or behind another machine's id on 
       const away = lease(60, { host, holder: { pid: 101, start: "10" } })
       assert.strictEqual(yield* standing(away, machine(0)), "unknown")
       assert.strictEqual(yield* standing(away, machine(61)), "expired")
-      const holder = yield* Effect.provideService(judgeHolder(away), Host, machine(61))
+      const holder = yield* Effect.provideService(assessHolder(away), Host, machine(61))
       assert.strictEqual(holder._tag, "unknown")
     }
   }))
 
-it.effect("a holder that can't be looked at is not judged until the lease has run out", () =>
+it.effect("a holder that can't be looked at is not assessed until the lease has run out", () =>
   Effect.gen(function*() {
     assert.strictEqual(yield* standing(lease(60), machine(0, { unreadable: true })), "unknown")
     assert.strictEqual(yield* standing(lease(60), machine(61, { unreadable: true })), "expired")
@@ -92,8 +92,12 @@ it.effect("a wall clock that is set back or forward changes nothing", () =>
 
 it.effect("the verdict on a holder names the evidence", () =>
   Effect.gen(function*() {
-    const gone = yield* Effect.provideService(judge(lease(60, { holder: { pid: 101, start: "10" } })), Host, machine(0))
+    const gone = yield* Effect.provideService(
+      assess(lease(60, { holder: { pid: 101, start: "10" } })),
+      Host,
+      machine(0)
+    )
     assert.deepStrictEqual(gone, { _tag: "dead", evidence: "process 101 has ended" })
-    const late = yield* Effect.provideService(judge(lease(60)), Host, machine(75))
+    const late = yield* Effect.provideService(assess(lease(60)), Host, machine(75))
     assert.deepStrictEqual(late, { _tag: "expired", evidence: "the lease ran out 15 s ago" })
   }))

@@ -4,7 +4,7 @@ import { Clock, Duration, Effect, Fiber, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { AgentId } from "../src/Agent.ts"
+import { AgentId } from "../src/agent/Agent.ts"
 import { runModule } from "./children.ts"
 import { eventually } from "./processes.ts"
 import {

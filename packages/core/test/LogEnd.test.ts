@@ -2,9 +2,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Schema } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { mostMessage } from "../src/AgentOutput.ts"
-import type { FileInfo } from "../src/Files.ts"
-import * as LogEnd from "../src/LogEnd.ts"
+import { mostMessage } from "../src/agent/AgentOutput.ts"
+import * as LogEnd from "../src/agent/LogEnd.ts"
+import type { FileInfo } from "../src/machine/Files.ts"
 import { guarantee, open } from "./support/Scenario.ts"
 
 /** A log in memory that counts what is read of it. */

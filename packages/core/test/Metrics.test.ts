@@ -4,16 +4,16 @@ import { Reactivity } from "effect/reactivity"
 import { Migrator, SqlClient } from "effect/sql"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { type Agent, commit, rollBack } from "../src/Agent.ts"
-import * as Findings from "../src/Findings.ts"
-import * as Metrics from "../src/Metrics.ts"
-import type { Reaped } from "../src/Reaper.ts"
-import { type Happening, Registry, RegistryUnavailable, type Totals } from "../src/Registry.ts"
-import * as Migrations from "../src/registry/Migrations.ts"
-import * as NodeSqlite from "../src/registry/NodeSqlite.ts"
-import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
-import * as Tallies from "../src/registry/Tallies.ts"
-import type { ReleaseOutcome, ReleaseRecord } from "../src/resource/Resource.ts"
+import { type Agent, commit, rollBack } from "../src/agent/Agent.ts"
+import type { ReleaseOutcome, ReleaseRecord } from "../src/agent/Release.ts"
+import * as Findings from "../src/reconcile/Findings.ts"
+import * as Metrics from "../src/reconcile/Metrics.ts"
+import type { Reaped } from "../src/reconcile/Reaper.ts"
+import { Registry, RegistryUnavailable, type Totals, type TransitionEvent } from "../src/registry/Registry.ts"
+import * as Counters from "../src/registry/sqlite/Counters.ts"
+import * as Migrations from "../src/registry/sqlite/Migrations.ts"
+import * as NodeSqlite from "../src/registry/sqlite/NodeSqlite.ts"
+import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { makeAgent, makeTask, moment, record, running, scratch } from "./rows.ts"
 import * as Prometheus from "./support/Prometheus.ts"
 import { capture, finished, guarantee, open, request } from "./support/Scenario.ts"
@@ -40,8 +40,8 @@ const took = (resource: string, millis: number, outcome: ReleaseOutcome = { _tag
 })
 
 /** What a registry does with increments, as simply as it can be said. */
-const sums = (transitions: ReadonlyArray<ReadonlyArray<Tallies.Increment>>): ReadonlyArray<Tallies.Tally> => {
-  const rows: Array<Tallies.Tally> = []
+const sums = (transitions: ReadonlyArray<ReadonlyArray<Counters.Increment>>): ReadonlyArray<Counters.Counter> => {
+  const rows: Array<Counters.Counter> = []
   for (const { reason, ...increment } of transitions.flat()) {
     const index = rows.findIndex((row) =>
       row.metric === increment.metric && row.label === increment.label && row.detail === increment.detail
@@ -54,21 +54,21 @@ const sums = (transitions: ReadonlyArray<ReadonlyArray<Tallies.Increment>>): Rea
   return rows
 }
 
-const onTally = (tallies: ReadonlyArray<Tallies.Tally>): Totals => ({
+const onCounters = (counters: ReadonlyArray<Counters.Counter>): Totals => ({
   agents: [],
   leaked: 0,
-  ...Tallies.totals(tallies)
+  ...Counters.totals(counters)
 })
 
 const agent = makeAgent(makeTask().id)
-const ended = (releases: ReadonlyArray<ReleaseRecord>): Happening => ({ at: moment(1), detail: "", releases })
+const ended = (releases: ReadonlyArray<ReleaseRecord>): TransitionEvent => ({ at: moment(1), detail: "", releases })
 
 describe("the text", () => {
   const Resources = Schema.Literals(["prompt_file", "tmux_session", "task_registry"])
   // On the bounds as well as between them.
   const Millis = Schema.Union([
     Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: 20_000 })),
-    Schema.Literals(Tallies.releaseBounds.map((bound) => bound * 1000))
+    Schema.Literals(Counters.releaseBounds.map((bound) => bound * 1000))
   ])
 
   it.effect.prop(
@@ -77,10 +77,10 @@ describe("the text", () => {
     ([transitions]) =>
       Effect.sync(() => {
         const all = transitions.flat()
-        const tallies = sums(transitions.map((releases) =>
-          Tallies.ofTransition(agent, agent, ended(releases.map(({ millis, resource }) => took(resource, millis))))
+        const counters = sums(transitions.map((releases) =>
+          Counters.ofTransition(agent, agent, ended(releases.map(({ millis, resource }) => took(resource, millis))))
         ))
-        const families = Prometheus.parse(Metrics.prometheus(onTally(tallies)))
+        const families = Prometheus.parse(Metrics.prometheus(onCounters(counters)))
         const family = families.get("slipway_release_duration_seconds")
         for (const { labels, name, value } of family?.samples ?? []) {
           const mine = all.filter(({ resource }) =>
@@ -110,7 +110,7 @@ describe("the text", () => {
       Effect.sync(() => {
         const distinct = [...new Set([...names, "a\"b\\c\nd", "\\n", "\\", "{}=,\"", "é\u2028"])]
         const rollbacks = distinct.map((step) => ({ step, count: 1 }))
-        const families = Prometheus.parse(Metrics.prometheus({ ...onTally([]), rollbacks }))
+        const families = Prometheus.parse(Metrics.prometheus({ ...onCounters([]), rollbacks }))
         assert.deepStrictEqual(
           families.get("slipway_rollbacks_total")?.samples.map(({ labels }) => labels["step"]),
           distinct
@@ -119,17 +119,17 @@ describe("the text", () => {
   )
 
   it("tells what never happened as 0, so that the first time is seen as an increase", () => {
-    const families = Prometheus.parse(Metrics.prometheus(onTally([])))
+    const families = Prometheus.parse(Metrics.prometheus(onCounters([])))
     assert.deepStrictEqual(Prometheus.values(families, "slipway_deployments_total"), { committed: 0, "rolled-back": 0 })
     assert.deepStrictEqual(Prometheus.values(families, "slipway_escalations_total"), { tmux_session: 0 })
     assert.deepStrictEqual(Prometheus.values(families, "slipway_strays_total"), { "": 0 })
     assert.deepStrictEqual(Object.values(Prometheus.values(families, "slipway_orphans_total")), [0, 0, 0, 0])
-    assert.isNull(Metrics.successRate(onTally([])))
+    assert.isNull(Metrics.successRate(onCounters([])))
   })
 
   it("of a standing reaper joins the registry's, and leaves out what it does not know yet", () => {
     const watch = { sinceTurnSeconds: null, lastTurnSeconds: null, turns: { done: 0, failed: 0 } }
-    const early = Prometheus.parse(Metrics.prometheus(onTally([])) + Metrics.prometheusWatch(watch))
+    const early = Prometheus.parse(Metrics.prometheus(onCounters([])) + Metrics.prometheusWatch(watch))
     assert.deepStrictEqual(early.get("slipway_reap_last_turn_age_seconds")?.samples, [])
     const later = Prometheus.parse(
       Metrics.prometheusWatch({ sinceTurnSeconds: 1.5, lastTurnSeconds: 0.25, turns: { done: 3, failed: 1 } })

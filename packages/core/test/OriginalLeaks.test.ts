@@ -6,7 +6,7 @@ import { Context, Deferred, type Duration, Effect, Exit, Fiber, Layer, Result } 
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { isFinal } from "../src/Agent.ts"
+import { isFinal } from "../src/agent/Agent.ts"
 import { eventually } from "./processes.ts"
 import {
   agreed,

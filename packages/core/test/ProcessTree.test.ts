@@ -3,9 +3,9 @@ import { Duration, Effect, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { parseEnviron, parseStat } from "../src/processes/ProcFs.ts"
-import { parsePs } from "../src/processes/PsTable.ts"
-import { ProcessTree, TerminateResult } from "../src/ProcessTree.ts"
+import { parseEnviron, parseStat } from "../src/machine/processes/ProcFs.ts"
+import { parsePs } from "../src/machine/processes/PsTable.ts"
+import { ProcessTree, TerminateResult } from "../src/machine/ProcessTree.ts"
 import {
   bearing,
   eventually,

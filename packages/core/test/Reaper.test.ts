@@ -5,9 +5,9 @@ import { spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { AgentId } from "../src/Agent.ts"
-import { Registry } from "../src/Registry.ts"
-import * as Core from "../src/Slipway.ts"
+import { AgentId } from "../src/agent/Agent.ts"
+import { Registry } from "../src/registry/Registry.ts"
+import { services } from "../src/Services.ts"
 import { runModule, runText } from "./children.ts"
 import { eventually, identify, lives } from "./processes.ts"
 import * as Faults from "./support/Faults.ts"
@@ -152,7 +152,7 @@ describe("a deployer that was killed", () => {
         child.process.kill("SIGKILL")
         yield* signalled(child)
         const plan = yield* slipway.reapPlan
-        assert.deepInclude(plan.items[0], { verdict: "ended-agent", status: "running", action: "settle" })
+        assert.deepInclude(plan.items[0], { verdict: "ended-agent", status: "running", action: "reconcile" })
         assert.deepStrictEqual(outcomes(yield* slipway.reap(plan)), [["ended-agent", "done", "stopped"]])
         const agent = yield* agreed(slipway, AgentId.make(plan.items[0]?.subject ?? ""))
         assert.deepInclude(agent.state, { _tag: "stopped", by: "owner-gone" })
@@ -566,7 +566,7 @@ describe("what is foreign", () => {
         const items = [
           forged("leftover", "release"),
           forged("stray", "remove-when-asked"),
-          forged("ended-agent", "settle")
+          forged("ended-agent", "reconcile")
         ]
         yield* slipway.reap({ ...plan, items }, { strays: [agent.id] })
         assert.deepStrictEqual(World.sessions(world).toSorted(), before)
@@ -818,7 +818,7 @@ describe("the cost of a plan", () => {
     const options: SlipwayOptions = { directory: world.home, caller: World.caller(world) }
     const layer = Slipway.layerNoDeps(options).pipe(
       Layer.provide(Faults.layer(faults)),
-      Layer.provide(Core.services(options))
+      Layer.provide(services(options))
     )
     return Effect.map(Layer.build(layer), Context.get(Slipway))
   }

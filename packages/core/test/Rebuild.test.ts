@@ -16,14 +16,14 @@ import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { AgentId } from "../src/Agent.ts"
-import { FileError, Files } from "../src/Files.ts"
-import { Home } from "../src/Home.ts"
-import { Host } from "../src/Host.ts"
-import { holdFile } from "../src/ReaperLock.ts"
-import { Registry } from "../src/Registry.ts"
-import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
-import { machine } from "../src/Slipway.ts"
+import { AgentId } from "../src/agent/Agent.ts"
+import { Home } from "../src/home/Home.ts"
+import { holdFile } from "../src/home/ReaperLock.ts"
+import { FileError, Files } from "../src/machine/Files.ts"
+import { Host } from "../src/machine/Host.ts"
+import { Registry } from "../src/registry/Registry.ts"
+import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
+import { machine } from "../src/Services.ts"
 import { atOnce, runModule, runText } from "./children.ts"
 import { editRow } from "./support/Proof.ts"
 import * as Scenario from "./support/Scenario.ts"
@@ -872,7 +872,7 @@ describe("a lock of a dead holder", () => {
       const dead = JSON.stringify({ host: identity.identity, holder: { pid: 2 ** 22 + 1, start: "1" } })
       Fs.writeFileSync(path, dead)
       Fs.writeFileSync(`${path}.takeover`, dead)
-      const judged = yield* Deferred.make<void>()
+      const assessed = yield* Deferred.make<void>()
       const go = yield* Deferred.make<void>()
       const holding = (around: (files: Files["Service"]) => Partial<Files["Service"]>) =>
         Effect.flatMap(holdFile("rebuild", () => "running" as const), ({ hold }) => hold).pipe(
@@ -882,13 +882,13 @@ describe("a lock of a dead holder", () => {
       const slow = yield* Effect.forkScoped(Effect.result(holding((files) => ({
         removeFile: (file) =>
           file === path
-            ? Deferred.succeed(judged, undefined).pipe(
+            ? Deferred.succeed(assessed, undefined).pipe(
               Effect.andThen(Deferred.await(go)),
               Effect.andThen(files.removeFile(file))
             )
             : files.removeFile(file)
       }))))
-      yield* Deferred.await(judged)
+      yield* Deferred.await(assessed)
       const quick = yield* Effect.result(holding(() => ({})))
       yield* Deferred.succeed(go, undefined)
       const answers = [quick, yield* Fiber.join(slow)]

@@ -9,9 +9,9 @@ import {
   rollBack,
   type State,
   TransitionRefused
-} from "../src/Agent.ts"
-import { Registry } from "../src/Registry.ts"
-import type { Task } from "../src/Task.ts"
+} from "../src/agent/Agent.ts"
+import type { Task } from "../src/agent/Task.ts"
+import { Registry } from "../src/registry/Registry.ts"
 import { makeAgent, makeTask, moment, newTaskId, record, running } from "./rows.ts"
 
 type Shape = Registry["Service"]

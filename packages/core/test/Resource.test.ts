@@ -1,7 +1,9 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Schema } from "effect"
-import { AgentId } from "../src/AgentId.ts"
-import * as CleanupReport from "../src/resource/CleanupReport.ts"
+import type { Subject } from "../src/agent/Agent.ts"
+import { AgentId } from "../src/agent/AgentId.ts"
+import * as CleanupReport from "../src/agent/CleanupReport.ts"
+import * as Release from "../src/agent/Release.ts"
 import * as Resource from "../src/resource/Resource.ts"
 import * as Rollback from "../src/resource/Rollback.ts"
 import { record } from "./rows.ts"
@@ -16,7 +18,7 @@ const resource = (
   story: Array<string>,
   parts: {
     readonly make?: Effect.Effect<string, Boom>
-    readonly release?: Effect.Effect<Resource.ReleaseOutcome>
+    readonly release?: Effect.Effect<Release.ReleaseOutcome>
     readonly limit?: Duration.Duration
   } = {}
 ): Resource.Resource<string, void, string, Boom> => ({
@@ -27,11 +29,11 @@ const resource = (
   describe: (ref) => ref,
   make: (ref) => Effect.andThen(Effect.sync(() => story.push(`make ${ref}`)), parts.make ?? Effect.succeed(name)),
   release: (ref) =>
-    Effect.andThen(Effect.sync(() => story.push(`release ${ref}`)), parts.release ?? Effect.succeed(Resource.Released)),
+    Effect.andThen(Effect.sync(() => story.push(`release ${ref}`)), parts.release ?? Effect.succeed(Release.Released)),
   probe: () => Effect.succeed({ _tag: "Absent" })
 })
 
-const subject: Resource.Subject = {
+const subject: Subject = {
   homeId: "0123456789ab",
   agentId: AgentId.make("worker-260102-030405-0a1b2c"),
   host: null,
@@ -44,7 +46,7 @@ const run = (
   resources: ReadonlyArray<readonly [reference: string, resource: Resource.Resource<string, void, string, Boom>]>,
   then: Effect.Effect<void, Boom> = Effect.void
 ) => {
-  const records: Array<Resource.ReleaseRecord> = []
+  const records: Array<Release.ReleaseRecord> = []
   const kinds = resources.map(([, resource]) => Resource.define(resource))
   const plan = resources.map(([reference, { kind }]) => ({ kind, reference }))
   const effect = Effect.scoped(Effect.gen(function*() {
@@ -135,13 +137,13 @@ describe("a claimed plan", () => {
 })
 
 describe("release", () => {
-  const broken: Record<string, [release: Effect.Effect<Resource.ReleaseOutcome>, attempts: number, reason: RegExp]> = {
+  const broken: Record<string, [release: Effect.Effect<Release.ReleaseOutcome>, attempts: number, reason: RegExp]> = {
     dies: [
       Effect.die(new TypeError("a bug in a release")),
       2,
       /the release itself broke: TypeError: a bug in a release/
     ],
-    fails: [Effect.succeed(Resource.failed("the disk is full")), 2, /the disk is full/],
+    fails: [Effect.succeed(Release.failed("the disk is full")), 2, /the disk is full/],
     hangs: [hangs, 1, /not done within 60ms/],
     "hangs uninterruptibly": [hangsUninterruptibly, 1, /not done within 60ms/],
     "hangs after a failure": [Effect.never.pipe(Effect.ensuring(Effect.never)), 1, /not done within 60ms/],
@@ -161,7 +163,7 @@ describe("release", () => {
         assert.isTrue(typedBoom(exit))
         assert.isBelow(Duration.toMillis(took), 900)
         assert.deepStrictEqual(records.map((record) => record.reference), ["c", "b", "a"])
-        assert.deepStrictEqual(records.map((record) => Resource.isClean(record.outcome)), [true, false, true])
+        assert.deepStrictEqual(records.map((record) => Release.isClean(record.outcome)), [true, false, true])
         assert.strictEqual(story.filter((line) => line === "release b").length, attempts)
         const outcome = records[1]?.outcome
         assert.match(outcome?._tag === "Failed" ? outcome.reason : "", reason)
@@ -172,8 +174,8 @@ describe("release", () => {
   it.live("one that failed once is tried once more, and then it is released", () =>
     Effect.gen(function*() {
       const story: Array<string> = []
-      const outcomes = [Resource.failed("busy"), Resource.Released]
-      const release = Effect.sync(() => outcomes.shift() ?? Resource.failed("asked too often"))
+      const outcomes = [Release.failed("busy"), Release.Released]
+      const release = Effect.sync(() => outcomes.shift() ?? Release.failed("asked too often"))
       const made = yield* releaseOf(resource("A", story, { release, limit: Duration.seconds(2) }))
       assert.deepInclude(made, { resource: "A", reference: "a", made: true, outcome: { _tag: "Released" } })
       assert.isAbove(made.millis, 50)
@@ -191,8 +193,8 @@ describe("release", () => {
 
   it.live("what is kept, and what survives, is not tried again", () =>
     Effect.gen(function*() {
-      const survivors: Resource.ReleaseOutcome = { _tag: "Survivors", processes: [{ pid: 7, start: "1" }] }
-      for (const outcome of [Resource.kept("it is another's"), survivors, Resource.AlreadyGone]) {
+      const survivors: Release.ReleaseOutcome = { _tag: "Survivors", processes: [{ pid: 7, start: "1" }] }
+      for (const outcome of [Release.kept("it is another's"), survivors, Release.AlreadyGone]) {
         const story: Array<string> = []
         const record = yield* releaseOf(resource("A", story, { release: Effect.succeed(outcome) }), { made: false })
         assert.deepInclude(record, { made: false, outcome })
@@ -210,11 +212,11 @@ describe("release", () => {
       })
       for (
         const outcome of [
-          Resource.Released,
-          Resource.AlreadyGone,
-          Resource.kept("another's"),
-          Resource.failed("stuck"),
-          Resource.withKilled(Resource.Released, 2)
+          Release.Released,
+          Release.AlreadyGone,
+          Release.kept("another's"),
+          Release.failed("stuck"),
+          Release.withKilled(Release.Released, 2)
         ]
       ) {
         yield* releaseOf(resource("A", [], { release: Effect.succeed(outcome), limit: Duration.seconds(1) })).pipe(
@@ -245,9 +247,9 @@ describe("the cleanup report", () => {
   const report: CleanupReport.CleanupReport = {
     releases: [
       record("tmux_session", { _tag: "Survivors", processes: [{ pid: 7, start: "1" }, { pid: 8, start: "1" }] }),
-      record("task_registry", Resource.kept("it bears another id")),
-      record("prompt_file", Resource.Released),
-      { ...record("global_registry", Resource.AlreadyGone), made: false }
+      record("task_registry", Release.kept("it bears another id")),
+      record("prompt_file", Release.Released),
+      { ...record("global_registry", Release.AlreadyGone), made: false }
     ]
   }
 
@@ -259,7 +261,7 @@ describe("the cleanup report", () => {
   it("each resource has its last outcome, and none where there was nothing to clean", () => {
     assert.strictEqual(CleanupReport.outcomeOf(report, "global_registry"), null)
     assert.strictEqual(CleanupReport.outcomeOf(report, "prompt_file")?._tag, "Released")
-    const again = CleanupReport.add(report, record("tmux_session", Resource.Released))
+    const again = CleanupReport.add(report, record("tmux_session", Release.Released))
     assert.strictEqual(CleanupReport.outcomeOf(again, "tmux_session")?._tag, "Released")
     assert.strictEqual(CleanupReport.outcomeOf(CleanupReport.empty, "tmux_session"), null)
     assert.isTrue(CleanupReport.performed(report))

@@ -3,7 +3,7 @@
  */
 import { assert, it } from "@effect/vitest"
 import { Effect, type Scope } from "effect"
-import type { System } from "../src/processes/System.ts"
+import type { System } from "../src/machine/processes/System.ts"
 
 /** A system to look at, with means to make a process on it. */
 export interface Subject {

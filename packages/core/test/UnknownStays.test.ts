@@ -2,9 +2,9 @@ import { assert, describe } from "@effect/vitest"
 import { Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Agent } from "../src/Agent.ts"
-import type { ProcessIdentity } from "../src/Host.ts"
-import { ProcessTree } from "../src/ProcessTree.ts"
+import type { Agent } from "../src/agent/Agent.ts"
+import type { ProcessIdentity } from "../src/machine/Host.ts"
+import { ProcessTree } from "../src/machine/ProcessTree.ts"
 import { eventually, identify, linux, lives } from "./processes.ts"
 import { beat, beating, editRow, isGone, signal, silent, stateOf, stranger } from "./support/Proof.ts"
 import { agreed, guarantee, lasting, numberIn, open, openAround, request } from "./support/Scenario.ts"
@@ -220,7 +220,7 @@ describe("a row of another pid namespace, or another machine", () => {
   const elsewhere = { pidNamespace: "pid:[1]", machine: "another one" }
   for (const [what, there] of Object.entries(elsewhere)) {
     guarantee(
-      `(${what}) is not judged and not touched, a stop says where to stop it, and there it is finished`,
+      `(${what}) is not assessed and not touched, a stop says where to stop it, and there it is finished`,
       (world) =>
         Effect.gen(function*() {
           beat(world)

@@ -3,8 +3,8 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
-import type { Agent } from "../src/Agent.ts"
-import type { Standing } from "../src/Lease.ts"
+import type { Agent } from "../src/agent/Agent.ts"
+import type { Standing } from "../src/machine/Lease.ts"
 import * as Verdict from "../src/reconcile/Verdict.ts"
 import type { Presence } from "../src/resource/Resource.ts"
 import { host, makeAgent, moment, newTaskId, running } from "./rows.ts"
@@ -113,15 +113,16 @@ const factsOf = (drawn: Drawn): Required<Verdict.Facts> => ({
 const assessed = (drawn: Drawn) => {
   const row = rowOf(drawn)
   const all = factsOf(drawn)
-  const asked: Array<Verdict.Question> = []
-  let facts: Verdict.Facts = { here: all.here, bootClock: all.bootClock }
-  for (;;) {
+  const assess = (
+    facts: Verdict.Facts,
+    asked: ReadonlyArray<Verdict.Question>
+  ): { readonly asked: ReadonlyArray<Verdict.Question>; readonly verdict: Verdict.Verdict } => {
     const answer = Verdict.assess(row, facts)
-    if (answer._tag !== "Ask") return { row, asked, verdict: answer }
+    if (answer._tag !== "Ask") return { asked, verdict: answer }
     assert.notInclude(asked, answer.question, "it asks twice")
-    asked.push(answer.question)
-    facts = { ...facts, [answer.question]: all[answer.question] }
+    return assess({ ...facts, [answer.question]: all[answer.question] }, [...asked, answer.question])
   }
+  return { row, ...assess({ here: all.here, bootClock: all.bootClock }, []) }
 }
 
 const runs = { arbitrary: { runs: 2000 } }

@@ -3,12 +3,14 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Logger, Schema } from "effect"
-import { AgentId } from "../src/AgentId.ts"
-import * as CleanupReport from "../src/resource/CleanupReport.ts"
+import type { Subject } from "../src/agent/Agent.ts"
+import { AgentId } from "../src/agent/AgentId.ts"
+import * as CleanupReport from "../src/agent/CleanupReport.ts"
+import * as Release from "../src/agent/Release.ts"
 import * as Resource from "../src/resource/Resource.ts"
 import * as Rollback from "../src/resource/Rollback.ts"
 
-const subject: Resource.Subject = {
+const subject: Subject = {
   homeId: "0123456789ab",
   agentId: AgentId.make("worker-260102-030405-0a1b2c"),
   host: null,
@@ -61,7 +63,7 @@ describe("the order of the releases", () => {
 
   it.prop("finds the kinds that go in a circle, and no others", [Free], ([pairs]) => {
     const kinds = (isAllowed: (one: string, other: string) => boolean) =>
-      names.map((kind) => ({ kind, ...rulesOf(pairs, isAllowed)(kind) }))
+      names.map((kind) => ({ kind, after: rulesOf(pairs, isAllowed)(kind).after }))
     assert.deepStrictEqual(Rollback.circle(kinds((one, other) => one < other)), [])
     // From each kind of the answer some path leads back into the answer.
     const found = Rollback.circle(kinds((one, other) => one !== other))
@@ -74,11 +76,11 @@ describe("the order of the releases", () => {
 const Outcomes = Schema.Literals(["Released", "AlreadyGone", "Kept", "Failed", "Survivors", "dies"])
 type Outcome = typeof Outcomes.Type
 
-const outcomes: Record<Exclude<Outcome, "dies">, Resource.ReleaseOutcome> = {
-  Released: Resource.Released,
-  AlreadyGone: Resource.AlreadyGone,
-  Kept: Resource.kept("it is another's"),
-  Failed: Resource.failed("it would not go"),
+const outcomes: Record<Exclude<Outcome, "dies">, Release.ReleaseOutcome> = {
+  Released: Release.Released,
+  AlreadyGone: Release.AlreadyGone,
+  Kept: Release.kept("it is another's"),
+  Failed: Release.failed("it would not go"),
   Survivors: { _tag: "Survivors", processes: [{ pid: 7, start: "1" }] }
 }
 
@@ -162,8 +164,8 @@ describe("the walk", () => {
       const { report, things } = yield* walk(all, "rollback")
       for (const record of report.releases) {
         const thing = things.find(({ kind }) => kind === record.resource)
-        const holds = thing?.isKnown === true && thing.occupies && !Resource.isClean(record.outcome)
-        assert.strictEqual(Resource.mayLive(record), holds)
+        const holds = thing?.isKnown === true && thing.occupies && !Release.isClean(record.outcome)
+        assert.strictEqual(Release.mayLive(record), holds)
       }
     }),
     { arbitrary: { runs: 40 } }

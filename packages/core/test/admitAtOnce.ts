@@ -1,9 +1,9 @@
 /** Run by a test as a process of its own: opens a registry, and tries to admit agents for its default task. */
 import { Effect, Result } from "effect"
-import { AgentId } from "../src/Agent.ts"
-import { Registry } from "../src/Registry.ts"
-import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
-import { TaskId } from "../src/Task.ts"
+import { AgentId } from "../src/agent/Agent.ts"
+import { TaskId } from "../src/agent/Task.ts"
+import { Registry } from "../src/registry/Registry.ts"
+import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { makeAgent, makeTask } from "./rows.ts"
 
 const [path = "", attempts = "", index = ""] = process.argv.slice(2)

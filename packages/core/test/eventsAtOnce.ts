@@ -1,8 +1,8 @@
 /** Run by a test as a process of its own: opens a registry, and admits so many agents for its default task. */
 import { Effect } from "effect"
-import { AgentId } from "../src/Agent.ts"
-import { Registry } from "../src/Registry.ts"
-import * as SqliteRegistry from "../src/registry/SqliteRegistry.ts"
+import { AgentId } from "../src/agent/Agent.ts"
+import { Registry } from "../src/registry/Registry.ts"
+import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { makeAgent, makeTask } from "./rows.ts"
 
 const [path = "", times = "", index = ""] = process.argv.slice(2)

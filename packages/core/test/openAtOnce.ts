@@ -1,8 +1,8 @@
 /** Run by a test as a process of its own: opens a home, and tells its id and its socket. */
 import { Effect, Layer } from "effect"
-import * as Files from "../src/Files.ts"
-import { Home } from "../src/Home.ts"
-import { Host } from "../src/Host.ts"
+import { Home } from "../src/home/Home.ts"
+import * as Files from "../src/machine/Files.ts"
+import { Host } from "../src/machine/Host.ts"
 
 const [directory = ""] = process.argv.slice(2)
 

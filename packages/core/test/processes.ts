@@ -4,10 +4,10 @@ import { type ChildProcess, spawn } from "node:child_process"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import type { ProcessIdentity } from "../src/Host.ts"
-import * as ProcFs from "../src/processes/ProcFs.ts"
-import type { EnvironRead, ProcessStat, Signal, SignalResult, System } from "../src/processes/System.ts"
-import { ProcessTree } from "../src/ProcessTree.ts"
+import type { ProcessIdentity } from "../src/machine/Host.ts"
+import * as ProcFs from "../src/machine/processes/ProcFs.ts"
+import type { EnvironRead, ProcessStat, Signal, SignalResult, System } from "../src/machine/processes/System.ts"
+import { ProcessTree } from "../src/machine/ProcessTree.ts"
 
 export const linux = ProcFs.system()
 

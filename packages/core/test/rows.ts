@@ -4,10 +4,10 @@ import { DateTime, Effect, type Scope } from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { type Agent, AgentId, AgentType } from "../src/Agent.ts"
-import * as Plan from "../src/resource/Plan.ts"
-import { isClean, type ReleaseOutcome, type ReleaseRecord } from "../src/resource/Resource.ts"
-import { type Limits, type Task, TaskId } from "../src/Task.ts"
+import { type Agent, AgentId, AgentType } from "../src/agent/Agent.ts"
+import * as Plan from "../src/agent/Plan.ts"
+import { isClean, type ReleaseOutcome, type ReleaseRecord } from "../src/agent/Release.ts"
+import { type Limits, type Task, TaskId } from "../src/agent/Task.ts"
 
 export const moment = (seconds: number): DateTime.Utc =>
   DateTime.makeUnsafe(Date.UTC(2026, 0, 2, 3, 4, 5) + seconds * 1000)

@@ -1,5 +1,5 @@
 /**
- * `slipway ps`: agents as they are now. It settles those that have ended, so that their slots become free.
+ * `slipway ps`: agents as they are now. It reconciles those that have ended, so that their slots become free.
  */
 import { Agent, Slipway, View } from "@slipway/core"
 import { DateTime, Effect, Option } from "effect"
@@ -19,7 +19,7 @@ export const ps = Command.make(
     const slipway = yield* Slipway
     const taskId = Option.isSome(task) ? (yield* slipway.task(yield* Open.taskId(task.value))).id : undefined
     const found = yield* slipway.agents({ taskId, activeOnly: !all })
-    // This query itself settles the agents that had ended unseen.
+    // This query itself reconciles the agents that had ended unseen.
     const agents = Text.liveFirst(all ? found : found.filter((agent) => Agent.isActive(agent.state)))
     if (agents.length === 0) {
       yield* output.note(

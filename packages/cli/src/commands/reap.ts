@@ -224,7 +224,7 @@ const reapHome = Effect.fnUntraced(function*(options: Options) {
 export const reap = Command.make("reap", config, run).pipe(
   Command.withDescription(
     "Find and clean up what killed deployers, agents that ended unseen and interrupted stops have left behind. " +
-      "It judges each item again before it acts, and leaves alone what it can't judge.\n" +
+      "It assesses each item again before it acts, and leaves alone what it can't judge.\n" +
       "The exit code is 6 when something could not be released; it is named, and tried again by the next reap."
   ),
   Command.withShortDescription("Clean up what was left behind"),

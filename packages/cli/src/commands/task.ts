@@ -117,7 +117,7 @@ const show = Command.make(
     const taskId = yield* Open.taskId(given.task)
     const task = yield* slipway.task(taskId)
     const agents = yield* slipway.agents({ taskId })
-    // Asked after the query for the agents, which settles those that have ended.
+    // Asked after the query for the agents, which reconciles those that have ended.
     const counts = yield* slipway.taskCounts(taskId)
     const nodes = Text.tree(agents)
     const now = yield* DateTime.now

@@ -1,5 +1,5 @@
 /**
- * `slipway wait`: waits until agents have ended and everything of them is settled.
+ * `slipway wait`: waits until agents have ended and everything of them is released.
  */
 import { type Agent, Slipway, View } from "@slipway/core"
 import { Duration, Effect, Fiber, Option } from "effect"

@@ -13,26 +13,27 @@
  */
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Scope } from "effect"
 import * as Path from "node:path"
-import * as Agent from "../Agent.ts"
-import { DeployError, DeploymentEnded, type Reason, type Step, StepTimedOut } from "../DeployError.ts"
-import { Files } from "../Files.ts"
-import { Home } from "../Home.ts"
-import type { Host } from "../Host.ts"
-import * as Launcher from "../Launcher.ts"
-import { type Candidate, Preparation, type Prepared } from "../Preparation.ts"
-import * as Readiness from "../Readiness.ts"
+import * as Agent from "../agent/Agent.ts"
+import * as CleanupReport from "../agent/CleanupReport.ts"
+import { tailBytes } from "../agent/LogEnd.ts"
+import { rowKind } from "../agent/Plan.ts"
+import { Home } from "../home/Home.ts"
+import { Files } from "../machine/Files.ts"
+import type { Host } from "../machine/Host.ts"
+import * as Layout from "../machine/Layout.ts"
 import { Observation } from "../reconcile/Observation.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
-import { Registry } from "../Registry.ts"
+import { Registry } from "../registry/Registry.ts"
 import { AgentDirectory } from "../resource/AgentDirectory.ts"
 import { AgentSession } from "../resource/AgentSession.ts"
-import * as CleanupReport from "../resource/CleanupReport.ts"
-import { rowKind } from "../resource/Plan.ts"
 import { describeCause } from "../resource/Resource.ts"
 import { Resources } from "../resource/Resources.ts"
 import * as Rollback from "../resource/Rollback.ts"
 import { TaskEntry } from "../resource/TaskEntry.ts"
+import { DeployError, DeploymentEnded, type Reason, type Step, StepTimedOut } from "./DeployError.ts"
 import * as Failure from "./Failure.ts"
+import { type Candidate, Preparation, type Prepared } from "./Preparation.ts"
+import * as Readiness from "./Readiness.ts"
 
 /** What a deployment answers with. */
 export interface Deployment {
@@ -52,8 +53,8 @@ export interface Observer {
     | undefined
 }
 
-/** The time that settling an agent that has already ended may take. */
-const settleLimit = Duration.seconds(10)
+/** The time that reconciling an agent that has already ended may take. */
+const reconcileLimit = Duration.seconds(10)
 
 /** The steps that a lease has to last for, the wait for the agent apart. */
 export const stepsBeside = 6
@@ -164,8 +165,8 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   })
 
   const commit = Effect.fnUntraced(function*(agentId: Agent.AgentId, facts: Agent.CommitFacts) {
-    const happening = { at: facts.startedAt, detail: "committed" }
-    return yield* at("commit", registry.transition(agentId, (row) => Agent.commit(row, facts), happening)).pipe(
+    const event = { at: facts.startedAt, detail: "committed" }
+    return yield* at("commit", registry.transition(agentId, (row) => Agent.commit(row, facts), event)).pipe(
       Effect.catchCause((cause) =>
         Effect.flatMap(
           committed(agentId, facts.token),
@@ -230,7 +231,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
           const { agent, isThrough, reused } = exit.value
           if (reused) return { agent, reused }
           yield* tell(observer.onCommitted?.({ agent, reused }))
-          return { agent: isThrough ? yield* settleQuickly(agent) : agent, reused }
+          return { agent: isThrough ? yield* reconcileQuickly(agent) : agent, reused }
         }
         cause = yield* explained(agentId, exit.cause)
         yield* Scope.close(scope, exit)
@@ -276,18 +277,17 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   })
 
   const tails = Effect.fnUntraced(function*(path: string) {
-    const tail = (name: string) =>
-      Effect.orElseSucceed(files.readTail(Path.join(path, name), Readiness.tailBytes), () => "")
-    return { stdout: yield* tail(Launcher.stdoutFile), stderr: yield* tail(Launcher.stderrFile) }
+    const tail = (name: string) => Effect.orElseSucceed(files.readTail(Path.join(path, name), tailBytes), () => "")
+    return { stdout: yield* tail(Layout.stdoutFile), stderr: yield* tail(Layout.stderrFile) }
   })
 
-  // An agent that has already ended is settled at once; if that can't be done now, the next command that reads it does
+  // An agent that has already ended is reconciled at once; if that can't be done now, the next command that reads it does
   // it. It has committed, so nothing here may turn the deployment into a failure.
-  const settleQuickly = (agent: Agent.Agent) =>
+  const reconcileQuickly = (agent: Agent.Agent) =>
     reconcile(agent).pipe(
-      Effect.timeout(settleLimit),
+      Effect.timeout(reconcileLimit),
       Effect.catchCause((cause) =>
-        Effect.as(Effect.logWarning(`could not settle ${agent.id}: ${describeCause(cause)}`), agent)
+        Effect.as(Effect.logWarning(`could not reconcile ${agent.id}: ${describeCause(cause)}`), agent)
       )
     )
 

@@ -7,17 +7,11 @@
  * which the next command that reads it finds out that the deployer has failed.
  */
 import { DateTime, Duration, Effect, Option, Result, Schedule } from "effect"
-import { type Agent, type AgentId, isFinal, rollBack, TransitionRefused } from "../Agent.ts"
-import type { Registry } from "../Registry.ts"
-import { rowKind } from "../resource/Plan.ts"
-import {
-  AlreadyGone,
-  failed,
-  release,
-  Released,
-  type ReleaseOutcome,
-  type ReleaseRecord
-} from "../resource/Resource.ts"
+import { type Agent, type AgentId, isFinal, rollBack, TransitionRefused } from "../agent/Agent.ts"
+import { rowKind } from "../agent/Plan.ts"
+import { AlreadyGone, failed, Released, type ReleaseOutcome, type ReleaseRecord } from "../agent/Release.ts"
+import type { Registry } from "../registry/Registry.ts"
+import { release } from "../resource/Resource.ts"
 
 /** A registry that is busy fails within ten seconds by itself; three such tries would be too long. */
 const attemptLimit = Duration.seconds(4)

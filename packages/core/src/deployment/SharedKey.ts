@@ -2,10 +2,10 @@
  * Callers under the key of a deployment in flight share its outcome.
  */
 import { Context, Duration, Effect, Layer, Option, Schedule } from "effect"
-import * as Agent from "../Agent.ts"
-import { SharedDeploymentFailed, StepTimedOut } from "../DeployError.ts"
+import * as Agent from "../agent/Agent.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
-import { Registry, type RegistryError } from "../Registry.ts"
+import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { SharedDeploymentFailed, StepTimedOut } from "./DeployError.ts"
 
 export class SharedKey extends Context.Service<SharedKey, {
   /**

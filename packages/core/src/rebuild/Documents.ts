@@ -18,10 +18,10 @@ import {
   type Plan,
   type Running,
   StoppedBy
-} from "../Agent.ts"
-import { AgentKind, type AgentSpec } from "../AgentCommand.ts"
-import type { HostIdentity } from "../Host.ts"
-import { Priority, ProjectPath, type Task, TaskId } from "../Task.ts"
+} from "../agent/Agent.ts"
+import { AgentKind, type AgentSpec } from "../agent/AgentCommand.ts"
+import { Priority, ProjectPath, type Task, TaskId } from "../agent/Task.ts"
+import type { HostIdentity } from "../machine/Host.ts"
 
 const Time = Schema.DateTimeUtcFromString
 
@@ -203,7 +203,7 @@ export const row = (
   cwd: entry.cwd,
   plan: known.plan,
   token: known.token,
-  // The owner's process is no longer known. One without a start time is never judged dead, so it stops no agent.
+  // The owner's process is no longer known. One without a start time is never assessed dead, so it stops no agent.
   owner: entry.owner === "registry" ? null : { host: known.host, holder: { pid: 0, start: "" } },
   createdAt: entry.created_at
 })

@@ -9,7 +9,7 @@
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
-import type { FileInfo } from "../Files.ts"
+import type { FileInfo } from "../machine/Files.ts"
 
 /** The files to search for. */
 export interface Wanted {

@@ -10,18 +10,17 @@
 import { type Session, Target, Tmux } from "@slipway/tmux"
 import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, isFinal, type Running, sessionName } from "../Agent.ts"
-import { checkOwned, Files } from "../Files.ts"
-import { Home } from "../Home.ts"
-import { Host } from "../Host.ts"
-import { launcherFile } from "../Launcher.ts"
-import { ProcessTree } from "../ProcessTree.ts"
-import type { Salvaged } from "../registry/Restore.ts"
-import { ownerFile } from "../resource/AgentDirectory.ts"
-import { agentMarker, homeMarker } from "../resource/AgentSession.ts"
-import * as Plan from "../resource/Plan.ts"
-import { randomHex, type Task, TaskId } from "../Task.ts"
-import * as Workspace from "../Workspace.ts"
+import { type Agent, AgentId, isFinal, type Running, sessionName } from "../agent/Agent.ts"
+import * as Plan from "../agent/Plan.ts"
+import { type Task, TaskId } from "../agent/Task.ts"
+import { Home } from "../home/Home.ts"
+import { checkOwned, Files } from "../machine/Files.ts"
+import { Host } from "../machine/Host.ts"
+import { agentMarker, homeMarker, launcherFile, ownerFile } from "../machine/Layout.ts"
+import * as Layout from "../machine/Layout.ts"
+import { ProcessTree } from "../machine/ProcessTree.ts"
+import { randomHex } from "../machine/Random.ts"
+import type { Salvaged } from "../registry/sqlite/Restore.ts"
 import * as Documents from "./Documents.ts"
 
 /** Where a restored agent was found. */
@@ -111,7 +110,7 @@ export const survey = Effect.fnUntraced(function*(options: {
   })
 
   const readWorkspace = Effect.fnUntraced(function*(project: string, taskId: TaskId) {
-    const path = Workspace.directoryOf(project, taskId)
+    const path = Layout.directoryOf(project, taskId)
     const agents = Path.join(path, "agents")
     const owned = yield* Effect.result(checkOwned(project, agents))
     if (owned._tag === "Failure") {
@@ -198,7 +197,7 @@ export const survey = Effect.fnUntraced(function*(options: {
     const age = DateTime.toEpochMillis(yield* DateTime.now) - DateTime.toEpochMillis(startedAt)
     const pane = session === undefined ? undefined : yield* processes.identify(session.panePid, id, lookPatience)
     const running: Running = {
-      // A server whose pids are other processes here runs in another namespace: what it runs is not judged from here.
+      // A server whose pids are other processes here runs in another namespace: what it runs is not assessed from here.
       host: pane?._tag === "Stranger" ? { ...host.identity, pidNamespace: "unknown" } : host.identity,
       since: Math.max(0, (yield* host.bootClock) - age / 1000),
       sessionId: session?.id ?? "",
@@ -214,7 +213,7 @@ export const survey = Effect.fnUntraced(function*(options: {
       socket,
       session: sessionName(id),
       workspace,
-      entry: Workspace.entryOf(workspace, id)
+      entry: Layout.entryOf(workspace, id)
     })
 
   const fromEntry = Effect.fnUntraced(function*(path: string, entry: Documents.Entry) {

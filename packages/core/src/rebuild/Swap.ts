@@ -14,9 +14,9 @@
 import { DateTime, Effect } from "effect"
 import * as NodeFs from "node:fs"
 import * as Path from "node:path"
-import { FileError, Files } from "../Files.ts"
-import { Home, recordedRegistry, recordRegistry } from "../Home.ts"
-import { randomHex } from "../Task.ts"
+import { Home, recordedRegistry, recordRegistry } from "../home/Home.ts"
+import { FileError, Files } from "../machine/Files.ts"
+import { randomHex } from "../machine/Random.ts"
 
 /** What SQLite keeps beside a database. */
 export const besides = ["", "-wal", "-shm"] as const

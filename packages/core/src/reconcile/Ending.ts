@@ -16,13 +16,14 @@ import {
   hasCommitted,
   status,
   subjectOf
-} from "../Agent.ts"
-import { Host } from "../Host.ts"
-import { Registry, type RegistryError } from "../Registry.ts"
+} from "../agent/Agent.ts"
+import * as CleanupReport from "../agent/CleanupReport.ts"
+import { houseKinds } from "../agent/Plan.ts"
+import { type ReleaseRecord } from "../agent/Release.ts"
+import { Host } from "../machine/Host.ts"
+import { Registry, type RegistryError } from "../registry/Registry.ts"
 import { defaultGrace } from "../resource/AgentSession.ts"
-import * as CleanupReport from "../resource/CleanupReport.ts"
-import { houseKinds } from "../resource/Plan.ts"
-import { type ReleaseRecord, type Until } from "../resource/Resource.ts"
+import { type Until } from "../resource/Resource.ts"
 import { Resources } from "../resource/Resources.ts"
 import * as Rollback from "../resource/Rollback.ts"
 import { TaskEntry } from "../resource/TaskEntry.ts"
@@ -127,9 +128,9 @@ const make = Effect.gen(function*() {
     const detail = left.length > 0
       ? CleanupReport.problems(report).join("; ")
       : deployer === "gone"
-      ? "settled"
+      ? "released"
       : "released; its deployer may still be at work"
-    const settled = yield* registry.transition(agent.id, (row) => finishEnding(row, facts), {
+    const stored = yield* registry.transition(agent.id, (row) => finishEnding(row, facts), {
       at,
       detail,
       releases: report.releases
@@ -137,10 +138,10 @@ const make = Effect.gen(function*() {
       Effect.catchTag(["AgentNotFound", "TransitionRefused"], () => Effect.succeed(agent))
     )
     // Another process may have finished first. Then its row is the truth, and no command ends a final row again.
-    const isOurs = settled === agent || (status(settled) === status(wanted) &&
-      settled.endedAt?.epochMilliseconds === wanted.endedAt?.epochMilliseconds)
-    if (!rolledBack && !isOurs) yield* project(settled)
-    return settled
+    const isOurs = stored === agent || (status(stored) === status(wanted) &&
+      stored.endedAt?.epochMilliseconds === wanted.endedAt?.epochMilliseconds)
+    if (!rolledBack && !isOurs) yield* project(stored)
+    return stored
   })
 
   const underway = new Map<AgentId, Deferred.Deferred<Option.Option<Agent>, RegistryError>>()

@@ -4,14 +4,15 @@
  */
 import { Clock, Context, DateTime, Effect, Layer, Option } from "effect"
 import * as Path from "node:path"
-import { type Agent, subjectOf } from "../Agent.ts"
-import { verdict } from "../AgentOutput.ts"
-import { Files } from "../Files.ts"
-import { Host } from "../Host.ts"
-import { exitPrefix, type ExitRecord, launcherFile, parseExitRecord, stderrFile, stdoutFile } from "../Launcher.ts"
-import * as Lease from "../Lease.ts"
-import * as LogEnd from "../LogEnd.ts"
-import { tailBytes } from "../Readiness.ts"
+import { type Agent, subjectOf } from "../agent/Agent.ts"
+import { verdict } from "../agent/AgentOutput.ts"
+import { type ExitRecord, parseExitRecord } from "../agent/ExitRecord.ts"
+import * as LogEnd from "../agent/LogEnd.ts"
+import { tailBytes } from "../agent/LogEnd.ts"
+import { Files } from "../machine/Files.ts"
+import { Host } from "../machine/Host.ts"
+import { exitPrefix, launcherFile, stderrFile, stdoutFile } from "../machine/Layout.ts"
+import * as Lease from "../machine/Lease.ts"
 import { AgentSession } from "../resource/AgentSession.ts"
 import type { Presence } from "../resource/Resource.ts"
 import type { Activity, Exit, Facts, Question } from "./Verdict.ts"
@@ -86,17 +87,17 @@ const make = Effect.gen(function*() {
       Effect.catch((error) => Effect.succeed({ unreadable: error.message }))
     )
 
-  const judgeLease = (agent: Agent): Effect.Effect<Lease.Standing> =>
+  const assessLease = (agent: Agent): Effect.Effect<Lease.Standing> =>
     agent.lease === null
       ? Effect.succeed(nothing)
       : abandoned.has(agent.token)
       ? Effect.succeed({ _tag: "dead", evidence: "the deployer could not record its own failure" })
-      : Effect.provideService(Lease.judge(agent.lease), Host, host)
+      : Effect.provideService(Lease.assess(agent.lease), Host, host)
 
-  const judgeHolder = (holder: Agent["owner"] | undefined): Effect.Effect<Lease.Standing> =>
+  const assessHolder = (holder: Agent["owner"] | undefined): Effect.Effect<Lease.Standing> =>
     holder === null || holder === undefined
       ? Effect.succeed(nothing)
-      : Effect.provideService(Lease.judgeHolder(holder), Host, host)
+      : Effect.provideService(Lease.assessHolder(holder), Host, host)
 
   const size = (agent: Agent, name: string) =>
     files.inspect(pathOf(agent, name)).pipe(
@@ -124,11 +125,11 @@ const make = Effect.gen(function*() {
   ): Effect.fn.Return<Partial<Facts>> {
     switch (question) {
       case "deployer":
-        return { deployer: yield* judgeLease(agent) }
+        return { deployer: yield* assessLease(agent) }
       case "owner":
-        return { owner: yield* judgeHolder(agent.owner) }
+        return { owner: yield* assessHolder(agent.owner) }
       case "carrier":
-        return { carrier: yield* judgeHolder(agent.state._tag === "ending" ? agent.state.carrier : null) }
+        return { carrier: yield* assessHolder(agent.state._tag === "ending" ? agent.state.carrier : null) }
       case "exit":
         return { exit: yield* exitOf(agent) }
       case "lateExit":
@@ -148,7 +149,7 @@ const make = Effect.gen(function*() {
     agent.lease === null
       ? Effect.succeed("gone" as const)
       : Effect.map(
-        judgeLease(agent),
+        assessLease(agent),
         ({ _tag }) => _tag === "dead" ? "gone" as const : _tag === "expired" ? "expired" as const : "at-work" as const
       )
 

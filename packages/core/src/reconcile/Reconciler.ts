@@ -6,8 +6,8 @@
  * to save its work. An agent that ended by itself does not take its children along: they have rows of their own and go on.
  */
 import { Context, Effect, Layer } from "effect"
-import type { Agent } from "../Agent.ts"
-import type { RegistryError } from "../Registry.ts"
+import type { Agent } from "../agent/Agent.ts"
+import type { RegistryError } from "../registry/Registry.ts"
 import type { Presence } from "../resource/Resource.ts"
 import { Ending } from "./Ending.ts"
 import { Observation } from "./Observation.ts"

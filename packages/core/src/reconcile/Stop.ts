@@ -5,8 +5,8 @@
  * is rolled back, whichever command ends it. What had ended by itself before is recorded so, and not as stopped.
  */
 import { Context, DateTime, type Duration, Effect, Layer, Option } from "effect"
-import { type Agent, type AgentId, beginEnding, type Final, type StoppedBy } from "../Agent.ts"
-import { AgentNotFound, Registry, type RegistryError } from "../Registry.ts"
+import { type Agent, type AgentId, beginEnding, type Final, type StoppedBy } from "../agent/Agent.ts"
+import { AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
 import { defaultGrace } from "../resource/AgentSession.ts"
 import { Ending } from "./Ending.ts"
 import { Reconciler } from "./Reconciler.ts"

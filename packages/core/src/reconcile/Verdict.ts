@@ -6,17 +6,17 @@
  * agent rests on facts alone. Whatever can't be read leads to `Unknown`, on which nobody acts.
  */
 import { type DateTime, Duration } from "effect"
-import type { Agent, Final, Outcome, Running, State, StoppedBy } from "../Agent.ts"
-import type { HostIdentity, Liveness } from "../Host.ts"
-import type { ExitRecord } from "../Launcher.ts"
-import type { Standing } from "../Lease.ts"
+import type { Agent, Final, Outcome, Running, State, StoppedBy } from "../agent/Agent.ts"
+import type { ExitRecord } from "../agent/ExitRecord.ts"
+import type { HostIdentity, Liveness } from "../machine/Host.ts"
+import type { Standing } from "../machine/Lease.ts"
 import type { Presence } from "../resource/Resource.ts"
 
 /** What is found of an agent. */
 export type Verdict =
   /** The row is true. */
   | { readonly _tag: "Stands" }
-  /** The row's state is over; `expected` is the state that this was judged on. */
+  /** The row's state is over; `expected` is the state that this was assessed on. */
   | {
     readonly _tag: "Ended"
     readonly as: Final

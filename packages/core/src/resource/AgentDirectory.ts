@@ -9,20 +9,13 @@
  */
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
-import { checkOwned, FileError, Files } from "../Files.ts"
-import { Home } from "../Home.ts"
-import * as Launcher from "../Launcher.ts"
-import { AgentDirectoryRef, houseKinds } from "./Plan.ts"
-import {
-  AlreadyGone,
-  failed,
-  kept,
-  type Presence,
-  Released,
-  type ReleaseOutcome,
-  type Resource,
-  type Subject
-} from "./Resource.ts"
+import { type Subject } from "../agent/Agent.ts"
+import { AgentDirectoryRef, houseKinds } from "../agent/Plan.ts"
+import { AlreadyGone, failed, kept, Released, type ReleaseOutcome } from "../agent/Release.ts"
+import { Home } from "../home/Home.ts"
+import { checkOwned, FileError, Files } from "../machine/Files.ts"
+import * as Layout from "../machine/Layout.ts"
+import { type Presence, type Resource } from "./Resource.ts"
 
 export interface AgentFiles {
   readonly prompt: string | Uint8Array
@@ -42,9 +35,6 @@ export class AgentDirectoryFailed extends Schema.TaggedError<AgentDirectoryFaile
     return `the agent's files could not be made: ${this.error.message}`
   }
 }
-
-/** The file by which a directory bears its home's id. */
-export const ownerFile = (homeId: string): string => `owner.${homeId}`
 
 export class AgentDirectory extends Context.Service<
   AgentDirectory,
@@ -66,16 +56,16 @@ export class AgentDirectory extends Context.Service<
           files.createFile(Path.join(ref.directory, name), text, 0o600)
         yield* checked(ref.directory)
         yield* files.makeDirectory(ref.directory, 0o700)
-        const owner = ownerFile(subject.homeId)
+        const owner = Layout.ownerFile(subject.homeId)
         yield* create(owner, content.workspace ?? "")
         // Only its name carries information, and a second name costs a twentieth of a file.
-        yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Launcher.stateFile))
-        yield* create(Launcher.promptFile, content.prompt)
+        yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Layout.stateFile))
+        yield* create(Layout.promptFile, content.prompt)
         // Older than the launcher: an empty one that is younger was truncated. The launcher makes the file for standard
         // error.
-        yield* create(Launcher.stdoutFile, "")
-        if (content.environment !== undefined) yield* create(Launcher.environmentFile, content.environment)
-        yield* create(Launcher.launcherFile, content.launcher)
+        yield* create(Layout.stdoutFile, "")
+        if (content.environment !== undefined) yield* create(Layout.environmentFile, content.environment)
+        yield* create(Layout.launcherFile, content.launcher)
       })
 
       const release = Effect.fn("AgentDirectory.release")(function*(
@@ -88,13 +78,13 @@ export class AgentDirectory extends Context.Service<
         if (info.kind !== "directory") return kept("what stands there is not a directory")
         const names = yield* files.list(ref.directory)
         if (names.length === 0) return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
-        if (!names.includes(ownerFile(homeId))) return kept("it does not bear this home's id")
+        if (!names.includes(Layout.ownerFile(homeId))) return kept("it does not bear this home's id")
         // The launcher first, so that nothing can run any more; the mark last, so that an interrupted removal can
         // continue.
-        const rest = names.filter((name) => name !== Launcher.launcherFile && name !== ownerFile(homeId))
-        yield* files.removeFile(Path.join(ref.directory, Launcher.launcherFile))
+        const rest = names.filter((name) => name !== Layout.launcherFile && name !== Layout.ownerFile(homeId))
+        yield* files.removeFile(Path.join(ref.directory, Layout.launcherFile))
         for (const name of rest) yield* files.removeTree(Path.join(ref.directory, name))
-        yield* files.removeFile(Path.join(ref.directory, ownerFile(homeId)))
+        yield* files.removeFile(Path.join(ref.directory, Layout.ownerFile(homeId)))
         return (yield* files.removeDirectory(ref.directory)) ? Released : AlreadyGone
       })
 
@@ -112,7 +102,7 @@ export class AgentDirectory extends Context.Service<
         keptBy: [houseKinds.session],
         until: "prune",
         limit: () => Duration.seconds(10),
-        describe: (ref) => Path.join(ref.directory, Launcher.promptFile),
+        describe: (ref) => Path.join(ref.directory, Layout.promptFile),
         make: (ref, content, subject) =>
           Effect.mapError(
             make(ref, content, subject),

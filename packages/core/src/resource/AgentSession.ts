@@ -14,26 +14,16 @@ import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
 import type { Session, TmuxServer } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Result, Schema } from "effect"
 import * as Path from "node:path"
-import type { Running } from "../Agent.ts"
-import { checkOwned, Files } from "../Files.ts"
-import { Home } from "../Home.ts"
-import { Host, type HostIdentity, sameHost } from "../Host.ts"
-import { launcherFile } from "../Launcher.ts"
-import { doubtOf } from "../processes/Terminate.ts"
-import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../ProcessTree.ts"
-import { AgentSessionRef, houseKinds } from "./Plan.ts"
-import {
-  AlreadyGone,
-  bounded,
-  failed,
-  kept,
-  type Presence,
-  Released,
-  type ReleaseOutcome,
-  type Resource,
-  type Subject,
-  withKilled
-} from "./Resource.ts"
+import type { Running, Subject } from "../agent/Agent.ts"
+import { AgentSessionRef, houseKinds } from "../agent/Plan.ts"
+import { AlreadyGone, failed, kept, Released, type ReleaseOutcome, withKilled } from "../agent/Release.ts"
+import { Home } from "../home/Home.ts"
+import { checkOwned, Files } from "../machine/Files.ts"
+import { Host, type HostIdentity, sameHost } from "../machine/Host.ts"
+import { agentMarker, homeMarker, launcherFile } from "../machine/Layout.ts"
+import { doubtOf } from "../machine/processes/Terminate.ts"
+import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../machine/ProcessTree.ts"
+import { bounded, type Presence, type Resource } from "./Resource.ts"
 
 /** What the session's environment bears beside the agent's own id: nothing secret, since others can see it. */
 export type Markers = Readonly<Record<string, string>>
@@ -47,9 +37,6 @@ export class AgentSessionFailed extends Schema.TaggedError<AgentSessionFailed>()
     return `the tmux session ${this.session} could not be started: ${this.error.message}`
   }
 }
-
-export const agentMarker = "SLIPWAY_AGENT_ID"
-export const homeMarker = "SLIPWAY_HOME_ID"
 
 /** How long an agent may take to end by itself, where the caller gives no grace. */
 export const defaultGrace = Duration.seconds(1)

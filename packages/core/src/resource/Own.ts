@@ -9,9 +9,11 @@
  * It is made after the agent's directory and before the session, those of one request in the order of their names.
  */
 import { Effect, Schema } from "effect"
-import type { AgentId } from "../AgentId.ts"
-import type { TaskId } from "../Task.ts"
-import { define, type Kind, type Planned, planned, type Resource, type Subject } from "./Resource.ts"
+import { type Subject } from "../agent/Agent.ts"
+import type { AgentId } from "../agent/AgentId.ts"
+import { type Planned } from "../agent/Plan.ts"
+import type { TaskId } from "../agent/Task.ts"
+import { define, type Kind, planned, type Resource } from "./Resource.ts"
 import * as Rollback from "./Rollback.ts"
 
 /** What is known of a deployment before anything is made. */

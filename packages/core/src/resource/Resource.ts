@@ -11,43 +11,9 @@
  * `define` makes a kind of it that the walk (`Rollback`) can call without knowing its types.
  */
 import { Cause, Duration, Effect, Exit, Fiber, Option, Schema } from "effect"
-import type { AgentId } from "../AgentId.ts"
-import { type HostIdentity, ProcessIdentity } from "../Host.ts"
-
-/** How many processes needed KILL; absent where there were none. */
-const killed = { killed: Schema.optionalKey(Schema.Int) }
-
-/** What a release did. Only `Released` and `AlreadyGone` mean that nothing is left. */
-export const ReleaseOutcome = Schema.TaggedUnion({
-  Released: killed,
-  AlreadyGone: {},
-  /** Something at the reference does not bear our id; it was not touched. */
-  Kept: { reason: Schema.String, ...killed },
-  /** Processes that outlived KILL. */
-  Survivors: { processes: Schema.Array(ProcessIdentity), ...killed },
-  Failed: { reason: Schema.String, ...killed }
-})
-export type ReleaseOutcome = typeof ReleaseOutcome.Type
-
-export const Released: ReleaseOutcome = { _tag: "Released" }
-export const AlreadyGone: ReleaseOutcome = { _tag: "AlreadyGone" }
-export const kept = (reason: string): ReleaseOutcome => ({ _tag: "Kept", reason })
-export const failed = (reason: string): ReleaseOutcome => ({ _tag: "Failed", reason })
-
-/** How many processes a release had to send KILL: more than 0 means that the agent did not end after TERM. */
-export const killedBy = (outcome: ReleaseOutcome): number => "killed" in outcome ? outcome.killed ?? 0 : 0
-
-/** The outcome of a release that also sent KILL to so many processes; a release that killed did find something. */
-export const withKilled = (outcome: ReleaseOutcome, count: number): ReleaseOutcome =>
-  count === 0
-    ? outcome
-    : outcome._tag === "AlreadyGone"
-    ? { _tag: "Released", killed: count }
-    : { ...outcome, killed: killedBy(outcome) + count }
-
-/** Whether nothing of ours is left: what is `Kept` is not ours. */
-export const isClean = (outcome: ReleaseOutcome): boolean =>
-  outcome._tag === "Released" || outcome._tag === "AlreadyGone" || outcome._tag === "Kept"
+import type { Subject } from "../agent/Agent.ts"
+import type { Planned } from "../agent/Plan.ts"
+import { failed, isClean, killedBy, type ReleaseOutcome, type ReleaseRecord, withKilled } from "../agent/Release.ts"
 
 /** Whether a thing stands at a reference. `Unknown` is never acted on. */
 export type Presence =
@@ -55,44 +21,12 @@ export type Presence =
   | { readonly _tag: "Absent" }
   | { readonly _tag: "Unknown"; readonly reason: string }
 
-/** One line of a cleanup report. */
-export const ReleaseRecord = Schema.Struct({
-  /** The kind, as the command's JSON names it. */
-  resource: Schema.String,
-  reference: Schema.String,
-  /** Whether the make had finished: only then was there surely something to release. */
-  made: Schema.Boolean,
-  outcome: ReleaseOutcome,
-  /** How long the release took, in milliseconds. */
-  millis: Schema.Finite,
-  /** Present where what is left may live, and so holds the agent's slot. */
-  occupies: Schema.optionalKey(Schema.Literal(true))
-})
-export type ReleaseRecord = typeof ReleaseRecord.Type
-
-/** Whether what this record leaves may live. */
-export const mayLive = (record: ReleaseRecord): boolean => record.occupies === true
-
 /**
  * When a thing is released at the latest, the rollback of its deployment apart, which releases everything: never, with
  * the end of the agent, or when a prune forgets the agent.
  */
 export const Until = Schema.Literals(["rollback", "end", "prune"])
 export type Until = typeof Until.Type
-
-/** The agent that a thing belongs to, as the registry records it by the time of the call. */
-export interface Subject {
-  readonly homeId: string
-  readonly agentId: AgentId
-  /** Where the agent's processes are: pids mean nothing anywhere else. Null where no deployer has recorded it. */
-  readonly host: HostIdentity | null
-  /** The launcher, once it is known; without it the processes are found by their marks. */
-  readonly launcher: ProcessIdentity | null
-  /** When the session was made, in seconds on that host's boot clock; null before. */
-  readonly since: number | null
-  /** How long the agent may take to end by itself after TERM; each kind has its own where none is given. */
-  readonly grace?: Duration.Duration | undefined
-}
 
 /** What the walk knows of a kind without its types. */
 export interface Rules {
@@ -140,10 +74,6 @@ export interface Kind extends Rules {
   readonly release: (reference: Schema.Json, subject: Subject) => Release
   readonly probe: (reference: Schema.Json, subject: Subject) => Effect.Effect<Presence>
 }
-
-/** A thing of a plan: its kind, and its reference as the registry keeps it. */
-export const Planned = Schema.Struct({ kind: Schema.String, reference: Schema.Json })
-export type Planned = typeof Planned.Type
 
 const unreadable = "its reference can't be read by this version"
 

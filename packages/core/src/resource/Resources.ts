@@ -3,6 +3,7 @@
  * it brings along.
  */
 import { Context, Effect, Layer } from "effect"
+import { rowKind } from "../agent/Plan.ts"
 import { AgentDirectory } from "./AgentDirectory.ts"
 import { AgentSession } from "./AgentSession.ts"
 import {
@@ -14,7 +15,6 @@ import {
   type ResourceFailed,
   ResourceRefused
 } from "./Own.ts"
-import { rowKind } from "./Plan.ts"
 import { define, type Kind } from "./Resource.ts"
 import { TaskEntry } from "./TaskEntry.ts"
 

@@ -11,18 +11,11 @@
  * will release it.
  */
 import { Effect, Exit, type Scope } from "effect"
-import * as CleanupReport from "./CleanupReport.ts"
-import {
-  failed,
-  type Kind,
-  logRecord,
-  type Planned,
-  release,
-  type ReleaseRecord,
-  type Rules,
-  type Subject,
-  type Until
-} from "./Resource.ts"
+import { type Subject } from "../agent/Agent.ts"
+import * as CleanupReport from "../agent/CleanupReport.ts"
+import { type Planned } from "../agent/Plan.ts"
+import { failed, type ReleaseRecord } from "../agent/Release.ts"
+import { type Kind, logRecord, release, type Rules, type Until } from "./Resource.ts"
 
 /**
  * The order of the releases: the last made first, but each kind after all kinds that its `after` names. Where these go

@@ -7,20 +7,12 @@
  */
 import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
-import type { Agent } from "../Agent.ts"
-import { checkOwned, FileError, Files } from "../Files.ts"
-import * as View from "../View.ts"
-import { houseKinds, TaskEntryRef } from "./Plan.ts"
-import {
-  AlreadyGone,
-  failed,
-  kept,
-  type Presence,
-  Released,
-  type ReleaseOutcome,
-  type Resource,
-  type Subject
-} from "./Resource.ts"
+import type { Agent, Subject } from "../agent/Agent.ts"
+import { houseKinds, TaskEntryRef } from "../agent/Plan.ts"
+import { AlreadyGone, failed, kept, Released, type ReleaseOutcome } from "../agent/Release.ts"
+import * as View from "../agent/View.ts"
+import { checkOwned, FileError, Files } from "../machine/Files.ts"
+import { type Presence, type Resource } from "./Resource.ts"
 
 /** The agent's document in the workspace could not be written. */
 export class TaskEntryFailed extends Schema.TaggedError<TaskEntryFailed>()("TaskEntryFailed", {

@@ -4,6 +4,9 @@
  * `own` makes one that `Slipway.layer({ resources: [Mine] })` takes. `define`, `release` and the walk are what Slipway
  * itself does with it, and need not be called.
  */
+export { type Subject } from "../agent/Agent.ts"
+export { type Planned } from "../agent/Plan.ts"
+export { AlreadyGone, failed, isClean, kept, Released, ReleaseOutcome, ReleaseRecord } from "../agent/Release.ts"
 export {
   type Draft,
   InvalidResources,
@@ -14,19 +17,4 @@ export {
   ResourceFailed,
   ResourceRefused
 } from "./Own.ts"
-export {
-  AlreadyGone,
-  failed,
-  isClean,
-  kept,
-  type Kind,
-  type Planned,
-  type Presence,
-  Released,
-  ReleaseOutcome,
-  ReleaseRecord,
-  type Resource,
-  type Rules,
-  type Subject,
-  Until
-} from "./Resource.ts"
+export { type Kind, type Presence, type Resource, type Rules, Until } from "./Resource.ts"

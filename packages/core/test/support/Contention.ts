@@ -2,7 +2,7 @@
  * Many processes that deploy, stop and reap at random on one home, some of which are killed in the middle, and a judge who
  * looks at the registry's file, at tmux and at the processes, and not through the code under test.
  *
- * Limits are judged twice: on samples of the rows while it goes on, and on every event afterwards, in the order of the commits.
+ * Limits are assessed twice: on samples of the rows while it goes on, and on every event afterwards, in the order of the commits.
  */
 import { type DeployInput, Slipway } from "@slipway/core"
 import { Effect, Exit, Fiber, Schema } from "effect"
@@ -116,8 +116,8 @@ const selectRows = `SELECT id, task_id AS task, type, status, holds_slot AS hold
   json_extract(document, '$.spec.argv[3]') AS life, json_extract(document, '$.spec.argv[4]') AS manner,
   json_extract(document, '$.startedAt') AS started FROM agents ORDER BY created_at, id`
 
-const Happening = Schema.Struct({ id: Schema.String, status: Schema.String, cleanup: Schema.Int })
-const decodeHappenings = Schema.decodeUnknownSync(Schema.Array(Happening))
+const TransitionEvent = Schema.Struct({ id: Schema.String, status: Schema.String, cleanup: Schema.Int })
+const decodeHappenings = Schema.decodeUnknownSync(Schema.Array(TransitionEvent))
 const selectHappenings = "SELECT agent_id AS id, status, cleanup IS NOT NULL AS cleanup FROM events ORDER BY events.id"
 
 const Complaints = Schema.Array(Schema.Record(Schema.String, Schema.Unknown))

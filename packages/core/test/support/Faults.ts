@@ -6,9 +6,9 @@
  */
 import { Tmux, TmuxCommandFailed, type TmuxServer } from "@slipway/tmux"
 import { Deferred, Effect, Layer } from "effect"
-import { FileError, Files } from "../../src/Files.ts"
-import { ProcessTableUnreadable, ProcessTree } from "../../src/ProcessTree.ts"
-import { Registry, RegistryUnavailable } from "../../src/Registry.ts"
+import { FileError, Files } from "../../src/machine/Files.ts"
+import { ProcessTableUnreadable, ProcessTree } from "../../src/machine/ProcessTree.ts"
+import { Registry, RegistryUnavailable } from "../../src/registry/Registry.ts"
 
 export type Mode = "fail" | "die" | "hang" | "interrupt"
 export type Moment = "before" | "after"

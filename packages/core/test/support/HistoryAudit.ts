@@ -7,8 +7,8 @@
 import { Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { type Agent, isFinal } from "../../src/Agent.ts"
-import * as View from "../../src/View.ts"
+import { type Agent, isFinal } from "../../src/agent/Agent.ts"
+import * as View from "../../src/agent/View.ts"
 import { print, type Step } from "./HistorySteps.ts"
 import { HistoryWorld, type MemoryHome, type Store } from "./HistoryWorld.ts"
 

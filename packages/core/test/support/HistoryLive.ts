@@ -13,10 +13,10 @@ import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
 import { DatabaseSync, type SQLOutputValue } from "node:sqlite"
-import { Agent, isFinal } from "../../src/Agent.ts"
-import { Host } from "../../src/Host.ts"
-import * as Core from "../../src/Slipway.ts"
-import * as View from "../../src/View.ts"
+import { Agent, isFinal } from "../../src/agent/Agent.ts"
+import * as View from "../../src/agent/View.ts"
+import { Host } from "../../src/machine/Host.ts"
+import { services } from "../../src/Services.ts"
 import { runModule } from "../children.ts"
 import { eventually, identify, lives } from "../processes.ts"
 import { behaviourOf, courseOf, describe, scriptOf, type Step } from "./HistorySteps.ts"
@@ -48,7 +48,7 @@ export const facade = (home: LiveHome, boot: string) => {
     Effect.map(Host, (real) => Host.of({ ...real, identity: { ...real.identity, boot } }))
   )
   return Layer.fresh(
-    Slipway.layerNoDeps(options).pipe(Layer.provide(host), Layer.provide(Core.services(options)))
+    Slipway.layerNoDeps(options).pipe(Layer.provide(host), Layer.provide(services(options)))
   )
 }
 

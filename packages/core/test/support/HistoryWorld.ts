@@ -4,7 +4,7 @@
  * Each step is carried out by a program of its own, with a pid, a facade and services of its own, as a command has them.
  * A program can be frozen, interrupted or killed at any of its calls: a killed one runs nothing any more, no finalizer
  * either. The registries are real ones on real SQLite, the files are real ones in memory, the processes and tmux are the
- * machine's. Whatever a program does to an agent is judged in the moment in which it does it, from what is truly so.
+ * machine's. Whatever a program does to an agent is assessed in the moment in which it does it, from what is truly so.
  */
 import { CleanupReport, DeployError, type DeployInput, type ReapPlan, Slipway } from "@slipway/core"
 import { type NewSession, Target, Tmux, type TmuxServer } from "@slipway/tmux"
@@ -26,14 +26,14 @@ import {
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
-import { Agent, type State } from "../../src/Agent.ts"
-import { Files, layer as filesLayer } from "../../src/Files.ts"
-import { Home } from "../../src/Home.ts"
-import { Host } from "../../src/Host.ts"
-import { ProcessTree } from "../../src/ProcessTree.ts"
-import { Registry } from "../../src/Registry.ts"
-import * as SqliteRegistry from "../../src/registry/SqliteRegistry.ts"
-import type { Task } from "../../src/Task.ts"
+import { Agent, type State } from "../../src/agent/Agent.ts"
+import type { Task } from "../../src/agent/Task.ts"
+import { Home } from "../../src/home/Home.ts"
+import { Files, layer as filesLayer } from "../../src/machine/Files.ts"
+import { Host } from "../../src/machine/Host.ts"
+import { ProcessTree } from "../../src/machine/ProcessTree.ts"
+import { Registry } from "../../src/registry/Registry.ts"
+import * as SqliteRegistry from "../../src/registry/sqlite/SqliteRegistry.ts"
 import { makeTask } from "../rows.ts"
 import { behaviourOf, type Course, courseOf, describe, scriptOf, senseOf, type Step } from "./HistorySteps.ts"
 import { MemoryMachine, type Process } from "./MemoryMachine.ts"
@@ -234,7 +234,7 @@ export class HistoryWorld {
     )
   }
 
-  /** Judges what a program does to something of an agent. */
+  /** Assesses what a program does to something of an agent. */
   private judgeTouch(
     by: Program | undefined,
     how: string,
@@ -257,7 +257,7 @@ export class HistoryWorld {
     }
   }
 
-  /** Judges a change of a row. */
+  /** Assesses a change of a row. */
   private judgeTransition(by: Program, before: Agent, after: Agent): void {
     const [from, to] = [before.state._tag, after.state._tag]
     if (!allowed[from].includes(to)) this.problem(`${by.label} turned ${before.id} from ${from} to ${to}`)
@@ -285,7 +285,7 @@ export class HistoryWorld {
     return Fs.existsSync(path) ? Fs.readdirSync(path) : []
   }
 
-  /** Judges a change of a file. */
+  /** Assesses a change of a file. */
   private judgeFile(by: Program, operation: string, path: string): void {
     const slipway = Path.join(this.project, ".slipway")
     const tasks = by.home.tasks.map((task) => Path.join(slipway, task.id))
@@ -361,7 +361,7 @@ export class HistoryWorld {
   private filesOf(by: Program): Files["Service"] {
     const { files } = this.store
     // Judged when it is done, and not when it is asked for: a call may wait at its gate.
-    const judged = <A extends ReadonlyArray<unknown>, B, E>(
+    const assessed = <A extends ReadonlyArray<unknown>, B, E>(
       operation: string,
       f: (path: string, ...rest: A) => Effect.Effect<B, E>
     ) =>
@@ -372,12 +372,12 @@ export class HistoryWorld {
       })
     return this.gated(by, "Files", {
       ...files,
-      makeDirectory: judged("make", files.makeDirectory),
-      createFile: judged("create", files.createFile),
-      replaceFile: judged("replace", files.replaceFile),
-      removeFile: judged("remove", files.removeFile),
-      removeDirectory: judged("remove directory", files.removeDirectory),
-      removeTree: judged("remove tree", files.removeTree),
+      makeDirectory: assessed("make", files.makeDirectory),
+      createFile: assessed("create", files.createFile),
+      replaceFile: assessed("replace", files.replaceFile),
+      removeFile: assessed("remove", files.removeFile),
+      removeDirectory: assessed("remove directory", files.removeDirectory),
+      removeTree: assessed("remove tree", files.removeTree),
       watch: () => Effect.flatMap(Effect.scope, () => files.watch(Path.join(this.root, "nothing")))
     }, (key, [path]) => {
       if (key !== "replaceFile" || typeof path !== "string") return
@@ -538,7 +538,7 @@ export class HistoryWorld {
         this.kill(by)
       }
     }
-    if (by.state === "done") this.judgeExit(by)
+    if (by.state === "done") this.assessExit(by)
   })
 
   private isRunning({ state }: Program): boolean {
@@ -551,7 +551,7 @@ export class HistoryWorld {
     this.machine.end(by.process, "KILL")
   }
 
-  private judgeExit(by: Program): void {
+  private assessExit(by: Program): void {
     const { exit } = by
     if (exit === undefined) return
     if (Exit.isSuccess(exit)) return

@@ -8,13 +8,13 @@ import { Tmux } from "@slipway/tmux"
 import { Context, Effect, Layer, Logger, References, type Scope } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { Agent, AgentId } from "../../src/Agent.ts"
-import type { Reason } from "../../src/DeployError.ts"
-import { Files } from "../../src/Files.ts"
-import { Host } from "../../src/Host.ts"
-import { ProcessTree } from "../../src/ProcessTree.ts"
-import { Registry } from "../../src/Registry.ts"
-import * as Core from "../../src/Slipway.ts"
+import type { Agent, AgentId } from "../../src/agent/Agent.ts"
+import type { Reason } from "../../src/deployment/DeployError.ts"
+import { Files } from "../../src/machine/Files.ts"
+import { Host } from "../../src/machine/Host.ts"
+import { ProcessTree } from "../../src/machine/ProcessTree.ts"
+import { Registry } from "../../src/registry/Registry.ts"
+import { services } from "../../src/Services.ts"
 import { eventually } from "../processes.ts"
 import * as World from "./World.ts"
 
@@ -58,7 +58,7 @@ export const openAround = (world: World.World, around: Around, more: SlipwayOpti
     Layer.effect(Tmux, Effect.map(Tmux, around.tmux ?? same)),
     Layer.effect(ProcessTree, Effect.map(ProcessTree, around.processes ?? same))
   )
-  const layer = Slipway.layerNoDeps(options).pipe(Layer.provide(changed), Layer.provide(Core.services(options)))
+  const layer = Slipway.layerNoDeps(options).pipe(Layer.provide(changed), Layer.provide(services(options)))
   return Effect.map(Layer.build(layer), Context.get(Slipway))
 }
 

@@ -6,8 +6,7 @@
  */
 import { type DeployError, type Deployment, type Observer, Slipway } from "@slipway/core"
 import { Cause, Duration, Effect, Exit, Logger, Option } from "effect"
-import type { AgentId } from "../../src/Agent.ts"
-import { isFinal } from "../../src/Agent.ts"
+import { type AgentId, isFinal } from "../../src/agent/Agent.ts"
 import * as Contention from "./Contention.ts"
 import * as World from "./World.ts"
 

@@ -5,10 +5,10 @@
 import { Effect, Layer, Logger } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
-import { Files } from "../../src/Files.ts"
-import { Home } from "../../src/Home.ts"
-import { Rebuild } from "../../src/Rebuild.ts"
-import { machine } from "../../src/Slipway.ts"
+import { Home } from "../../src/home/Home.ts"
+import { Files } from "../../src/machine/Files.ts"
+import { Rebuild } from "../../src/rebuild/Rebuild.ts"
+import { machine } from "../../src/Services.ts"
 import * as World from "./World.ts"
 
 const [root = "", last = "0", index] = process.argv.slice(2)

@@ -1,0 +1,199 @@
+/**
+ * What a deployment knows before it makes anything: the task, the command line, the launcher's text, and the row to
+ * admit, with every reference in it.
+ *
+ * It makes nothing of the deployment itself; a task's workspace, and a project's default task at first use, belong to
+ * the task.
+ */
+import type { Tmux } from "@slipway/tmux"
+import { Context, DateTime, Effect, Layer, Option } from "effect"
+import * as Path from "node:path"
+import * as Agent from "../agent/Agent.ts"
+import { resolve } from "../agent/AgentCommand.ts"
+import { environmentFor } from "../agent/AgentEnvironment.ts"
+import * as Plan from "../agent/Plan.ts"
+import { fromRequest, type Task } from "../agent/Task.ts"
+import * as Workspace from "../agent/Workspace.ts"
+import { Home } from "../home/Home.ts"
+import { type Caller, currentCaller, WorkingDirectoryUnusable } from "../machine/Caller.ts"
+import { Files } from "../machine/Files.ts"
+import { Host } from "../machine/Host.ts"
+import * as Layout from "../machine/Layout.ts"
+import * as Lease from "../machine/Lease.ts"
+import { randomHex } from "../machine/Random.ts"
+import { UnknownTask } from "../registry/Admission.ts"
+import { Registry } from "../registry/Registry.ts"
+import type { PlannedOwn } from "../resource/Own.ts"
+import { Resources } from "../resource/Resources.ts"
+import type { Reason } from "./DeployError.ts"
+import { defaultType, type DeployRequest, digest } from "./DeployRequest.ts"
+import * as Launcher from "./Launcher.ts"
+import * as LauncherPrograms from "./LauncherPrograms.ts"
+import * as Placement from "./Placement.ts"
+import * as Preflight from "./Preflight.ts"
+
+export const defaultReadiness: Agent.Agent["readiness"] = { kind: "survive", withinMillis: 2000 }
+
+/** A request with everything that was found for it. */
+export interface Prepared {
+  readonly request: DeployRequest
+  readonly task: Task
+  readonly cwd: string
+  readonly workspace: string
+  /** What the agent's directory contains for its launcher. */
+  readonly launcher: (
+    agent: Agent.Agent,
+    variables: Readonly<Record<string, string>>
+  ) => { readonly launcher: string; readonly environment: string | undefined }
+  readonly placed: Placement.Placed
+  readonly owner: Agent.Agent["owner"]
+}
+
+/** The row to admit, and the program's own things in its plan. */
+export interface Candidate {
+  readonly agent: Agent.Agent
+  readonly resources: ReadonlyArray<PlannedOwn>
+}
+
+export class Preparation extends Context.Service<Preparation, {
+  /** Reads the task and checks the machine. */
+  readonly prepare: (request: DeployRequest, owner: Agent.Agent["owner"]) => Effect.Effect<Prepared, Reason>
+  /** The row to admit, with an id of its own and a lease of this process for so many seconds beside the wait for the agent. */
+  readonly candidate: (prepared: Prepared, leaseSeconds: number) => Effect.Effect<Candidate, Reason>
+}>()("@slipway/core/Preparation") {
+  static readonly layer = (options: { readonly caller?: Caller | undefined } = {}) =>
+    Layer.effect(Preparation, make(options.caller))
+}
+
+const make = Effect.fnUntraced(function*(given: Caller | undefined) {
+  const caller = given ?? (yield* currentCaller)
+  const files = yield* Files
+  const home = yield* Home
+  const host = yield* Host
+  const registry = yield* Registry
+  const { plan: planOwn } = yield* Resources
+  const looking = yield* Effect.context<Files | Home | Tmux>()
+  const placement = yield* Placement.make
+  const answered = new Map<string, number>()
+
+  const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
+    if (request.task !== undefined) {
+      const task = yield* registry.task(request.task)
+      return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
+    }
+    const named = request.project ?? caller.cwd
+    if (named === undefined) return yield* new WorkingDirectoryUnusable({ path: null })
+    const project = yield* Effect.mapError(
+      files.realPath(named),
+      () => new Preflight.WorkingDirectoryMissing({ path: named })
+    )
+    const candidate = yield* fromRequest({ description: `default task of ${Path.basename(project)}`, project })
+    return yield* registry.defaultTask(candidate)
+  })
+
+  /** Everything that makes nothing of the deployment itself. */
+  const prepare = Effect.fn("Preparation.prepare")(function*(
+    request: DeployRequest,
+    owner: Agent.Agent["owner"]
+  ): Effect.fn.Return<Prepared, Reason> {
+    const task = yield* findTask(request)
+    const cwd = request.cwd ?? task.project
+    const command = resolve(request.agent, { isRoot: caller.isRoot })
+    const overrides = request.environment ?? {}
+    const executable = yield* Effect.provideContext(
+      Preflight.check({
+        executable: command.argv[0],
+        path: overrides["PATH"] ?? caller.environment["PATH"],
+        cwd,
+        project: task.project,
+        answered
+      }),
+      looking
+    )
+    const programs = LauncherPrograms.find(caller.environment["PATH"])
+    const placed = yield* placement.place(caller.openFiles, programs)
+    const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
+    const launcher: Prepared["launcher"] = (agent, variables) => {
+      const options: Launcher.LauncherOptions = {
+        argv: [executable, ...command.argv.slice(1)],
+        environment: environmentFor({
+          caller: caller.environment,
+          overrides,
+          command: command.environment,
+          defaults: command.defaults,
+          markers: {
+            SLIPWAY_AGENT_ID: agent.id,
+            SLIPWAY_TASK_ID: task.id,
+            SLIPWAY_HOME_ID: home.id,
+            SLIPWAY_HOME: home.directory,
+            SLIPWAY_TMUX_SOCKET: home.socket,
+            SLIPWAY_WORKSPACE: workspace,
+            ...variables
+          }
+        }),
+        cwd,
+        directory: agent.plan.directory,
+        umask: caller.umask,
+        programs,
+        carried: placed.carried,
+        notice:
+          `Slipway agent ${agent.id}: its output is in ${agent.plan.directory}; see 'slipway logs ${agent.id} --follow'`
+      }
+      return { launcher: Launcher.render(options), environment: Launcher.environmentText(options) }
+    }
+    return { request, task, cwd, workspace, launcher, placed, owner }
+  })
+
+  const candidate = Effect.fn("Preparation.candidate")(function*(
+    { cwd, owner, request, task, workspace }: Prepared,
+    leaseSeconds: number
+  ) {
+    const createdAt = yield* DateTime.now
+    const type = request.type ?? defaultType(request.agent)
+    const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
+    const draft = { homeId: home.id, home: home.directory, agentId: id, taskId: task.id, project: task.project, cwd }
+    const resources = yield* planOwn(request.resources ?? {}, draft)
+    const readiness = {
+      kind: request.ready ?? defaultReadiness.kind,
+      withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis
+    }
+    const agent: Agent.Agent = {
+      id,
+      type,
+      taskId: task.id,
+      parent: request.parent ?? null,
+      depth: 1,
+      spec: request.agent,
+      cwd,
+      readiness,
+      limits: {
+        maxRunMillis: request.maxRunMillis ?? null,
+        firstOutputMillis: request.firstOutputMillis ?? null,
+        stallMillis: request.stallMillis ?? null
+      },
+      key: request.key ?? null,
+      // Requests are only ever compared under a key.
+      requestDigest: request.key === undefined ? "" : digest(request, { taskId: task.id, cwd }),
+      plan: Plan.make(home.id, {
+        directory: home.agentDirectory(id),
+        socket: home.socket,
+        session: Agent.sessionName(id),
+        workspace,
+        entry: Layout.entryOf(workspace, id)
+      }, resources.map(({ planned }) => planned)),
+      token: yield* randomHex(12),
+      state: { _tag: "deploying" },
+      lease: yield* Effect.provideService(Lease.grant(leaseSeconds + readiness.withinMillis / 1000), Host, host),
+      owner,
+      running: null,
+      createdAt,
+      startedAt: null,
+      endedAt: null,
+      tail: null,
+      summary: null
+    }
+    return { agent, resources }
+  })
+
+  return Preparation.of({ prepare, candidate })
+})

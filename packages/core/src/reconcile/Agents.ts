@@ -1,0 +1,179 @@
+/**
+ * The life of agents after their deployment: read them and their output, wait for them, stop them.
+ *
+ * Each read of an agent reconciles what it finds, so a slot becomes free without a daemon. A read that can't decide leaves
+ * the row as it is. It makes no difference which process deployed an agent. File events drive waiting and following,
+ * with a sparing poll; both can be interrupted at any moment without a trace.
+ */
+import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
+import * as Path from "node:path"
+import { type Agent, AgentId, isFinal, isLeaked } from "../agent/Agent.ts"
+import { type FileError, Files } from "../machine/Files.ts"
+import { stderrFile, stdoutFile } from "../machine/Layout.ts"
+import { type AgentEvent, type AgentFilter, AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
+import { Reconciler } from "./Reconciler.ts"
+import { Stop } from "./Stop.ts"
+
+/** An agent can't stop itself, or an agent above it: it would not live to prove it. */
+export class SelfStopRefused extends Schema.TaggedError<SelfStopRefused>()("SelfStopRefused", { agentId: AgentId }) {
+  override get message() {
+    return `this runs inside of agent ${this.agentId}, which can't prove its own end; let it exit, or stop it from outside`
+  }
+}
+
+export interface StopRequest {
+  readonly reason?: string | undefined
+  /** How long an agent may take to end by itself after TERM, before KILL; 1 second by default. */
+  readonly grace?: Duration.Input | undefined
+}
+
+export interface OutputOptions {
+  readonly stream?: "stdout" | "stderr" | undefined
+  /** Go on until the agent has ended. */
+  readonly follow?: boolean | undefined
+  /** Begin with the last so many lines; without it, with the first byte. */
+  readonly tailLines?: number | undefined
+}
+
+export class Agents extends Context.Service<Agents, {
+  /** Newest first, each as it is now. */
+  readonly list: (filter: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  readonly get: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
+  /** Waits until the agent has ended and all of it is released, or leaked; without a limit of its own. */
+  readonly wait: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  /** Stops agents with their descendants; answers with all rows that it ended, when everything was tried. */
+  readonly stop: (
+    ids: ReadonlyArray<AgentId>,
+    request?: StopRequest
+  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError | SelfStopRefused>
+  readonly output: (
+    id: AgentId,
+    options?: OutputOptions
+  ) => Stream.Stream<Uint8Array, AgentNotFound | FileError | RegistryError>
+}>()("@slipway/core/Agents") {
+  /** `insideOf` is the agent that this process belongs to, if any. */
+  static readonly layer = (options?: { readonly insideOf?: string | undefined }) => Layer.effect(Agents, make(options))
+}
+
+const chunkBytes = 64 * 1024
+
+/** How often a wait reads again without a file event. */
+const pollInterval = Duration.seconds(1)
+
+const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string | undefined }) {
+  const files = yield* Files
+  const registry = yield* Registry
+  const { reconcile, reconcileAll } = yield* Reconciler
+  const stops = yield* Stop
+
+  const find = Effect.fnUntraced(function*(id: AgentId) {
+    const row = yield* registry.agent(id)
+    return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
+  })
+
+  const get = Effect.fn("Agents.get")((id: AgentId) => Effect.flatMap(find(id), reconcile))
+
+  const list = Effect.fn("Agents.list")((filter: AgentFilter) => Effect.flatMap(registry.agents(filter), reconcileAll))
+
+  /** Emits whenever the agent's directory changed, and now and then without it. */
+  const ticks = (directory: string) =>
+    Effect.map(
+      files.watch(directory),
+      (changes) => Effect.raceFirst(Queue.take(changes), Effect.sleep(pollInterval))
+    )
+
+  const wait = Effect.fn("Agents.wait")(function*(id: AgentId) {
+    const first = yield* get(id)
+    const tick = yield* ticks(first.plan.directory)
+    let agent = first
+    while (!isFinal(agent.state) && !isLeaked(agent)) {
+      yield* tick
+      agent = yield* get(id)
+    }
+    return agent
+  }, Effect.scoped)
+
+  const stop = Effect.fn("Agents.stop")(function*(ids: ReadonlyArray<AgentId>, request: StopRequest = {}) {
+    for (const id of ids) if (yield* isInside(id)) return yield* new SelfStopRefused({ agentId: id })
+    const grace = request.grace === undefined ? undefined : Duration.fromInputUnsafe(request.grace)
+    const reason = request.reason ?? "stopped on request"
+    // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
+    yield* Effect.forEach(ids, find, { discard: true })
+    const exits = yield* Effect.forEach(ids, (id) => Effect.exit(stops.family(id, { reason, grace })), {
+      concurrency: 8
+    })
+    const ended: Array<Agent> = []
+    for (const exit of exits) ended.push(...(yield* exit))
+    return [...new Map(ended.map((agent) => [agent.id, agent])).values()]
+  })
+
+  // Whether this process belongs to the agent or to a descendant of it.
+  const isInside = Effect.fnUntraced(function*(id: AgentId) {
+    let current = options?.insideOf
+    while (current !== undefined) {
+      if (current === id) return true
+      const row = Schema.is(AgentId)(current) ? yield* registry.agent(current) : Option.none()
+      current = Option.isSome(row) ? row.value.parent ?? undefined : undefined
+    }
+    return false
+  })
+
+  const output = (id: AgentId, options: OutputOptions = {}) =>
+    Stream.unwrap(Effect.gen(function*() {
+      const agent = yield* find(id)
+      const path = Path.join(agent.plan.directory, options.stream === "stderr" ? stderrFile : stdoutFile)
+      const tick = yield* ticks(agent.plan.directory)
+      let offset = options.tailLines === undefined ? 0 : yield* startOfTail(path, options.tailLines)
+
+      // The files of a rolled-back or pruned agent are removed: there is nothing more to read.
+      const read = Effect.suspend(() => files.readChunk(path, offset, chunkBytes)).pipe(
+        Effect.catchIf((error) => error.code === "ENOENT", () => Effect.succeed(new Uint8Array(0)))
+      )
+      const isOver = get(id).pipe(
+        Effect.map(({ state }) => isFinal(state)),
+        // It was pruned meanwhile.
+        Effect.catchTag("AgentNotFound", () => Effect.succeed(true))
+      )
+      const next = Effect.gen(function*() {
+        let ended = false
+        while (true) {
+          const chunk = yield* read
+          if (chunk.length > 0) {
+            offset += chunk.length
+            return chunk
+          }
+          if (!ended) {
+            // Read once more after the end was seen: what was written until then comes with it.
+            ended = options.follow !== true || (yield* isOver)
+            if (ended) continue
+          }
+          const size = (yield* files.inspect(path))?.size ?? 0
+          if (size < offset) {
+            offset = 0
+            continue
+          }
+          if (ended) return yield* Cause.done()
+          yield* tick
+        }
+      })
+      return Stream.fromPull(Effect.succeed(Effect.map(next, (chunk) => [chunk] as const)))
+    }))
+
+  const startOfTail = Effect.fnUntraced(function*(path: string, lines: number) {
+    const size = (yield* files.inspect(path))?.size ?? 0
+    if (lines <= 0) return size
+    let found = 0
+    for (let end = size; end > 0; end -= chunkBytes) {
+      const start = Math.max(0, end - chunkBytes)
+      const chunk = yield* files.readChunk(path, start, end - start)
+      for (let index = chunk.length - 1; index >= 0; index--) {
+        const isLastByte = start + index === size - 1
+        if (chunk[index] === 10 && !isLastByte && ++found >= lines) return start + index + 1
+      }
+    }
+    return 0
+  })
+
+  return Agents.of({ list, get, events: registry.events, wait, stop, output })
+})
