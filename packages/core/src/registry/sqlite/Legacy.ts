@@ -43,7 +43,7 @@ export const upgrade = (document: unknown): unknown => {
   const { plan, state } = document
   return {
     ...document,
-    plan: upgradePlan(plan),
+    ...("plan" in document ? { plan: upgradePlan(plan) } : {}),
     ...(isRecord(state) && "left" in state ? { state: { ...state, left: upgradeLeft(state["left"]) } } : {})
   }
 }
