@@ -61,20 +61,6 @@ export class MetricsUnservable extends Schema.TaggedError<MetricsUnservable>()("
   }
 }
 
-/** No agent has this id; it may not even have the form of one. */
-export class NoSuchAgent extends Schema.TaggedError<NoSuchAgent>()("NoSuchAgent", { agentId: Schema.String }) {
-  override get message() {
-    return `there is no agent ${JSON.stringify(this.agentId)} in this home; 'slipway ps --all' shows those there are`
-  }
-}
-
-/** No task has this id; it may not even have the form of one. */
-export class NoSuchTask extends Schema.TaggedError<NoSuchTask>()("NoSuchTask", { taskId: Schema.String }) {
-  override get message() {
-    return `there is no task ${JSON.stringify(this.taskId)} in this home; 'slipway task list' shows those there are`
-  }
-}
-
 /** Every failure that a command can end with. */
 export type Failure =
   | AgentNotFound
@@ -86,8 +72,6 @@ export type Failure =
   | InvalidLimit
   | InvalidResources
   | MetricsUnservable
-  | NoSuchAgent
-  | NoSuchTask
   | ReaperRunning
   | RebuildError
   | RegistryError

@@ -91,8 +91,6 @@ const beforeAnything = {
   TaskEntryFailed: rolledBack,
 
   AgentNotFound: notFound,
-  NoSuchAgent: notFound,
-  NoSuchTask: notFound,
   TaskNotFound: notFound
 } as const satisfies Record<Tag, number>
 

@@ -3,12 +3,12 @@
  *
  * Flags go before variables; which socket goes with which home is the library's rule (`choose`).
  */
-import { Agent, choose, currentCaller, Slipway, Task } from "@slipway/core"
-import { Effect, Layer, Option, Schema } from "effect"
+import { choose, currentCaller, Slipway } from "@slipway/core"
+import { Effect, Layer, Option } from "effect"
 import * as Path from "node:path"
 import * as AtStart from "./AtStart.ts"
 import { HomeFlag, SocketFlag } from "./Cli.ts"
-import { NoSuchAgent, NoSuchTask, UsageError } from "./Errors.ts"
+import { UsageError } from "./Errors.ts"
 
 /** A command asks tmux a few times and ends, which is not worth a client of its own. */
 const transport = "process" as const
@@ -33,11 +33,3 @@ export const options = Effect.gen(function*() {
 
 /** Slipway on the home that was asked for. */
 export const layer = Layer.unwrap(Effect.map(options, Slipway.layer))
-
-/** The id of an agent; what does not have the form of one names none. */
-export const agentId = (id: string): Effect.Effect<Agent.AgentId, NoSuchAgent> =>
-  Schema.is(Agent.AgentId)(id) ? Effect.succeed(id) : Effect.fail(new NoSuchAgent({ agentId: id }))
-
-/** The id of a task; what does not have the form of one names none. */
-export const taskId = (id: string): Effect.Effect<Task.TaskId, NoSuchTask> =>
-  Schema.is(Task.TaskId)(id) ? Effect.succeed(id) : Effect.fail(new NoSuchTask({ taskId: id }))

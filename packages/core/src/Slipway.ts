@@ -7,8 +7,8 @@
  * itself, a `ManagedRuntime` has to be disposed.
  */
 import { Context, DateTime, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
-import type { Agent, AgentId } from "./agent/Agent.ts"
-import { fromRequest, type Task, type TaskCounts, type TaskId, TaskRequest } from "./agent/Task.ts"
+import type { Agent } from "./agent/Agent.ts"
+import { fromRequest, type Task, type TaskCounts, TaskId, TaskRequest } from "./agent/Task.ts"
 import * as Workspace from "./agent/Workspace.ts"
 import { Deployer, type Deployment, type Observer } from "./deployment/Deployer.ts"
 import type { DeployError } from "./deployment/DeployError.ts"
@@ -23,7 +23,13 @@ import { IdleServer } from "./home/IdleServer.ts"
 import { ReaperLock, type ReaperRunning } from "./home/ReaperLock.ts"
 import type { WorkingDirectoryUnusable } from "./machine/Caller.ts"
 import * as Files from "./machine/Files.ts"
-import { Agents, type OutputOptions, type SelfStopRefused, type StopRequest } from "./reconcile/Agents.ts"
+import {
+  Agents,
+  type AgentSelection,
+  type OutputOptions,
+  type SelfStopRefused,
+  type StopRequest
+} from "./reconcile/Agents.ts"
 import { type Diagnosis, Doctor } from "./reconcile/Doctor.ts"
 import { Ending } from "./reconcile/Ending.ts"
 import * as Findings from "./reconcile/Findings.ts"
@@ -34,7 +40,6 @@ import { Reconciler } from "./reconcile/Reconciler.ts"
 import { Stop } from "./reconcile/Stop.ts"
 import {
   type AgentEvent,
-  type AgentFilter,
   type AgentNotFound,
   type HomeEvent,
   Registry,
@@ -52,7 +57,7 @@ import { callerOf, services, type ServicesOptions } from "./Services.ts"
 /** There is no such task in this home. */
 export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { taskId: Schema.String }) {
   override get message() {
-    return `there is no task ${this.taskId} in this home; 'slipway task list' shows those there are`
+    return `there is no task ${JSON.stringify(this.taskId)} in this home; 'slipway task list' shows those there are`
   }
 }
 
@@ -67,8 +72,8 @@ export class Slipway extends Context.Service<Slipway, {
   readonly setLimits: (limits: Partial<HomeLimits>) => Effect.Effect<HomeLimits, InvalidLimit | Limits.SetLimitsError>
   readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
-  readonly task: (id: TaskId) => Effect.Effect<Task, RegistryError | TaskNotFound>
-  readonly taskCounts: (id: TaskId) => Effect.Effect<TaskCounts, RegistryError>
+  readonly task: (id: string) => Effect.Effect<Task, RegistryError | TaskNotFound>
+  readonly taskCounts: (id: string) => Effect.Effect<TaskCounts, RegistryError | TaskNotFound>
   /** Deploys an agent that outlives the caller: commits whole, or leaves nothing behind. */
   readonly deploy: (input: DeployInput, observer?: Observer) => Effect.Effect<Deployment, DeployError>
   /** Deploys an agent that is stopped, with proof, when the scope closes. */
@@ -76,16 +81,16 @@ export class Slipway extends Context.Service<Slipway, {
     input: DeployInput,
     observer?: Observer
   ) => Effect.Effect<Deployment, DeployError, Scope.Scope>
-  readonly agents: (filter?: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
-  readonly agent: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
-  readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
-  readonly wait: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly agents: (filter?: AgentSelection) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  readonly agent: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly events: (id: string) => Effect.Effect<ReadonlyArray<AgentEvent>, AgentNotFound | RegistryError>
+  readonly wait: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
   readonly stop: (
-    ids: ReadonlyArray<AgentId>,
+    ids: ReadonlyArray<string>,
     request?: StopRequest
   ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError | SelfStopRefused>
   readonly output: (
-    id: AgentId,
+    id: string,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
   /**
@@ -133,6 +138,7 @@ const make = Effect.gen(function*() {
   const lock = yield* ReaperLock
   const files = yield* Files.Files
   const idle = yield* IdleServer
+  const isTaskId = Schema.is(TaskId)
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
   const createTask = Effect.fn("Slipway.createTask")(function*(input: TaskInput) {
@@ -154,8 +160,8 @@ const make = Effect.gen(function*() {
     return yield* Effect.provideContext(Limits.set({ maxActive: valid }), changing)
   })
 
-  const task = Effect.fn("Slipway.task")(function*(id: TaskId) {
-    const found = yield* registry.task(id)
+  const task = Effect.fn("Slipway.task")(function*(id: string) {
+    const found = isTaskId(id) ? yield* registry.task(id) : Option.none()
     return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
   })
 
@@ -176,7 +182,7 @@ const make = Effect.gen(function*() {
     createTask,
     tasks: registry.tasks,
     task,
-    taskCounts: registry.taskCounts,
+    taskCounts: (id) => Effect.flatMap(task(id), (found) => registry.taskCounts(found.id)),
     deploy: deployer.deploy,
     deployScoped: deployer.deployScoped,
     agents: (filter = {}) => Effect.tap(agents.list(filter), idle.end),

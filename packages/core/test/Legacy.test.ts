@@ -19,12 +19,21 @@ const decode = Schema.decodeUnknownSync(Agent)
 /** The document of a row as 0.1.0 wrote it. */
 const asBefore = (agent: Agent): unknown => {
   const { directory, entry, homeId, session, socket, workspace } = agent.plan
-  const { plan: _, state, ...rest } = encode(agent)
+  const { state, ...rest } = encode(agent)
   return {
     ...rest,
     plan: { homeId, directory, socket, session, workspace, entry },
     state: state._tag === "ending" && state.left !== null
-      ? { ...state, left: state.left.map(({ occupies: _, ...before }) => before) }
+      ? {
+        ...state,
+        left: state.left.map(({ resource, reference, made, outcome, millis }) => ({
+          resource,
+          reference,
+          made,
+          outcome,
+          millis
+        }))
+      }
       : state
   }
 }

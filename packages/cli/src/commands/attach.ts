@@ -41,8 +41,8 @@ export const attach = Command.make(
         hint: "use 'logs' or 'wait' with --json"
       })
     }
-    const id = yield* Open.agentId(given.agent)
-    const agent = yield* slipway.agent(id)
+    const agent = yield* slipway.agent(given.agent)
+    const { id } = agent
     if (Agent.isActive(agent.state)) {
       yield* output.note(`${id} is ${Text.state(agent)}; Ctrl-C leaves it running`)
     }

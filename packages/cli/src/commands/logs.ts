@@ -26,8 +26,8 @@ export const logs = Command.make(
         hint: "leave one of them out"
       })
     }
-    const id = yield* Open.agentId(given.agent)
-    const agent = yield* slipway.agent(id)
+    const agent = yield* slipway.agent(given.agent)
+    const { id } = agent
     const stream = stderr ? "stderr" : "stdout"
     const bytes = agent.state._tag === "rolled-back"
       // Its files were removed; the end of them is in its row.

@@ -81,8 +81,8 @@ export const show = Command.make(
   Effect.fnUntraced(function*(given) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const id = yield* Open.agentId(given.agent)
-    const agent = yield* slipway.agent(id)
+    const agent = yield* slipway.agent(given.agent)
+    const { id } = agent
     const events = yield* slipway.events(id)
     const seen = yield* viewOf(agent)
     const { entry, ...view } = seen

@@ -35,16 +35,14 @@ const meant = Effect.fnUntraced(function*({ agents, all, task }: Options) {
     })
   }
   if (agents.length === 0) {
-    const taskId = Option.isSome(task) ? (yield* slipway.task(yield* Open.taskId(task.value))).id : undefined
+    const taskId = Option.isSome(task) ? (yield* slipway.task(task.value)).id : undefined
     const found = yield* slipway.agents({ taskId, activeOnly: true })
     return { found: found.filter((agent) => Agent.isActive(agent.state)), missing: [] }
   }
   const missing: Array<string> = []
   const found: Array<Agent.Agent> = []
   for (const id of new Set(agents)) {
-    const agent = yield* Effect.flatMap(Open.agentId(id), slipway.agent).pipe(
-      Effect.catchTags({ AgentNotFound: () => Effect.succeed(undefined), NoSuchAgent: () => Effect.succeed(undefined) })
-    )
+    const agent = yield* Effect.catchTag(slipway.agent(id), "AgentNotFound", () => Effect.succeed(undefined))
     if (agent === undefined) missing.push(id)
     else found.push(agent)
   }
@@ -83,7 +81,7 @@ const run = Effect.fnUntraced(function*(options: Options) {
       success: left.length === 0 && missing.length === 0,
       ...(missing.length === 0
         ? {}
-        : { error: `there is no agent ${missing.join(", ")} in this home`, error_tag: "NoSuchAgent" }),
+        : { error: `there is no agent ${missing.join(", ")} in this home`, error_tag: "AgentNotFound" }),
       ...(left.length === 0
         ? {}
         : { error: left.map((agent) => Text.story(agent)).join("; "), error_tag: "Leaked" }),

@@ -114,11 +114,10 @@ const show = Command.make(
   Effect.fnUntraced(function*(given) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const taskId = yield* Open.taskId(given.task)
-    const task = yield* slipway.task(taskId)
-    const agents = yield* slipway.agents({ taskId })
+    const task = yield* slipway.task(given.task)
+    const agents = yield* slipway.agents({ taskId: task.id })
     // Asked after the query for the agents, which reconciles those that have ended.
-    const counts = yield* slipway.taskCounts(taskId)
+    const counts = yield* slipway.taskCounts(task.id)
     const nodes = Text.tree(agents)
     const now = yield* DateTime.now
     const width = Math.max(0, ...agents.map((agent) => agent.id.length))

@@ -26,8 +26,7 @@ export const wait = Command.make(
     const output = yield* Output
     const status = yield* ExitCode.ExitStatus
     const slipway = yield* Slipway
-    const ids = yield* Effect.forEach([...new Set(agents)], Open.agentId)
-    yield* Effect.forEach(ids, slipway.agent, { discard: true })
+    const ids = (yield* Effect.forEach([...new Set(agents)], slipway.agent)).map(({ id }) => id)
     const told = (id: Agent.AgentId) => Effect.tap(slipway.wait(id), (agent) => output.line(Text.story(agent)))
     const waiting = yield* Effect.forkChild(Effect.forEach(ids, told, { concurrency: "unbounded" }))
     const ended = Option.isSome(timeout)

@@ -8,9 +8,10 @@
 import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
 import { type Agent, AgentId, isFinal, isLeaked } from "../agent/Agent.ts"
+import { TaskId } from "../agent/Task.ts"
 import { type FileError, Files } from "../machine/Files.ts"
 import { stderrFile, stdoutFile } from "../machine/Layout.ts"
-import { type AgentEvent, type AgentFilter, AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
+import { type AgentEvent, AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
 import { Reconciler } from "./Reconciler.ts"
 import { Stop } from "./Stop.ts"
 
@@ -35,26 +36,38 @@ export interface OutputOptions {
   readonly tailLines?: number | undefined
 }
 
+/** Which agents are meant; by default all on record. */
+export interface AgentSelection {
+  /** Those of one task; what does not have the form of an id names no task. */
+  readonly taskId?: string | undefined
+  /** Only those that have not ended, or of which something is left. */
+  readonly activeOnly?: boolean | undefined
+}
+
 export class Agents extends Context.Service<Agents, {
   /** Newest first, each as it is now. */
-  readonly list: (filter: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
-  readonly get: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
-  readonly events: (id: AgentId) => Effect.Effect<ReadonlyArray<AgentEvent>, RegistryError>
+  readonly list: (filter: AgentSelection) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  /** What does not have the form of an id names no agent. */
+  readonly get: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly events: (id: string) => Effect.Effect<ReadonlyArray<AgentEvent>, AgentNotFound | RegistryError>
   /** Waits until the agent has ended and all of it is released, or leaked; without a limit of its own. */
-  readonly wait: (id: AgentId) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  readonly wait: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
   /** Stops agents with their descendants; answers with all rows that it ended, when everything was tried. */
   readonly stop: (
-    ids: ReadonlyArray<AgentId>,
+    ids: ReadonlyArray<string>,
     request?: StopRequest
   ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError | SelfStopRefused>
   readonly output: (
-    id: AgentId,
+    id: string,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | FileError | RegistryError>
 }>()("@slipway/core/Agents") {
   /** `insideOf` is the agent that this process belongs to, if any. */
   static readonly layer = (options?: { readonly insideOf?: string | undefined }) => Layer.effect(Agents, make(options))
 }
+
+const isAgentId = Schema.is(AgentId)
+const isTaskId = Schema.is(TaskId)
 
 const chunkBytes = 64 * 1024
 
@@ -67,14 +80,18 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
   const { reconcile, reconcileAll } = yield* Reconciler
   const stops = yield* Stop
 
-  const find = Effect.fnUntraced(function*(id: AgentId) {
-    const row = yield* registry.agent(id)
+  const find = Effect.fnUntraced(function*(id: string) {
+    const row = isAgentId(id) ? yield* registry.agent(id) : Option.none()
     return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
   })
 
-  const get = Effect.fn("Agents.get")((id: AgentId) => Effect.flatMap(find(id), reconcile))
+  const get = Effect.fn("Agents.get")((id: string) => Effect.flatMap(find(id), reconcile))
 
-  const list = Effect.fn("Agents.list")((filter: AgentFilter) => Effect.flatMap(registry.agents(filter), reconcileAll))
+  const list = Effect.fn("Agents.list")(({ activeOnly, taskId }: AgentSelection) =>
+    taskId === undefined || isTaskId(taskId)
+      ? Effect.flatMap(registry.agents({ activeOnly, taskId }), reconcileAll)
+      : Effect.succeed([])
+  )
 
   /** Emits whenever the agent's directory changed, and now and then without it. */
   const ticks = (directory: string) =>
@@ -83,7 +100,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
       (changes) => Effect.raceFirst(Queue.take(changes), Effect.sleep(pollInterval))
     )
 
-  const wait = Effect.fn("Agents.wait")(function*(id: AgentId) {
+  const wait = Effect.fn("Agents.wait")(function*(id: string) {
     const first = yield* get(id)
     const tick = yield* ticks(first.plan.directory)
     let agent = first
@@ -94,12 +111,12 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     return agent
   }, Effect.scoped)
 
-  const stop = Effect.fn("Agents.stop")(function*(ids: ReadonlyArray<AgentId>, request: StopRequest = {}) {
+  const stop = Effect.fn("Agents.stop")(function*(given: ReadonlyArray<string>, request: StopRequest = {}) {
+    // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
+    const ids = (yield* Effect.forEach(given, find)).map(({ id }) => id)
     for (const id of ids) if (yield* isInside(id)) return yield* new SelfStopRefused({ agentId: id })
     const grace = request.grace === undefined ? undefined : Duration.fromInputUnsafe(request.grace)
     const reason = request.reason ?? "stopped on request"
-    // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
-    yield* Effect.forEach(ids, find, { discard: true })
     const exits = yield* Effect.forEach(ids, (id) => Effect.exit(stops.family(id, { reason, grace })), {
       concurrency: 8
     })
@@ -113,13 +130,13 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     let current = options?.insideOf
     while (current !== undefined) {
       if (current === id) return true
-      const row = Schema.is(AgentId)(current) ? yield* registry.agent(current) : Option.none()
+      const row = isAgentId(current) ? yield* registry.agent(current) : Option.none()
       current = Option.isSome(row) ? row.value.parent ?? undefined : undefined
     }
     return false
   })
 
-  const output = (id: AgentId, options: OutputOptions = {}) =>
+  const output = (id: string, options: OutputOptions = {}) =>
     Stream.unwrap(Effect.gen(function*() {
       const agent = yield* find(id)
       const path = Path.join(agent.plan.directory, options.stream === "stderr" ? stderrFile : stdoutFile)
@@ -175,5 +192,12 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     return 0
   })
 
-  return Agents.of({ list, get, events: registry.events, wait, stop, output })
+  return Agents.of({
+    list,
+    get,
+    events: (id) => Effect.flatMap(find(id), (agent) => registry.events(agent.id)),
+    wait,
+    stop,
+    output
+  })
 })

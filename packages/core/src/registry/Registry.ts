@@ -54,9 +54,10 @@ export class RegistryReplaced extends Schema.TaggedError<RegistryReplaced>()("Re
   }
 }
 
-export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { agentId: AgentId }) {
+/** No agent of this home has this id; it may not even have the form of one. */
+export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { agentId: Schema.String }) {
   override get message() {
-    return `there is no agent ${this.agentId} in this home; 'slipway ps --all' shows those there are`
+    return `there is no agent ${JSON.stringify(this.agentId)} in this home; 'slipway ps --all' shows those there are`
   }
 }
 
