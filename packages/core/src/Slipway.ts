@@ -6,7 +6,7 @@
  * a tmux client. That client keeps the program running until the layer's scope is closed: `Effect.provide` does so by
  * itself, a `ManagedRuntime` has to be disposed.
  */
-import { Context, DateTime, type Duration, Effect, Layer, Option, Schema, type Scope, type Stream } from "effect"
+import { Context, DateTime, type Duration, Effect, Layer, Option, Result, Schema, type Scope, Stream } from "effect"
 import type { Agent } from "./agent/Agent.ts"
 import { fromRequest, type Task, type TaskCounts, TaskId, TaskRequest } from "./agent/Task.ts"
 import * as Workspace from "./agent/Workspace.ts"
@@ -38,6 +38,8 @@ import { Prune, type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./reconcile/Reaper.ts"
 import { Reconciler } from "./reconcile/Reconciler.ts"
 import { Stop } from "./reconcile/Stop.ts"
+import * as Watch from "./reconcile/Watch.ts"
+import type { Watched, WatchOptions } from "./reconcile/Watch.ts"
 import {
   type AgentEvent,
   type AgentNotFound,
@@ -102,10 +104,11 @@ export class Slipway extends Context.Service<Slipway, {
   readonly reapPlan: Effect.Effect<ReapPlan, RegistryError>
   /** Acts on a plan and assesses each item again; what is unknown stays. */
   readonly reap: (plan: ReapPlan, options?: ReapOptions) => Effect.Effect<ReadonlyArray<Reaped>, RegistryError>
-  /** Runs an effect as the one standing reaper of this home. */
-  readonly whileReaping: <A, E, R>(
-    effect: Effect.Effect<A, E, R>
-  ) => Effect.Effect<A, E | ReaperRunning | Files.FileError, R>
+  /**
+   * Reaps every so often, as the one standing reaper of this home, until it is interrupted. So every end is seen, and
+   * limits of time are enforced, without another process. A turn that fails is told as such, and does not end the stream.
+   */
+  readonly watch: (options?: WatchOptions) => Stream.Stream<Watched, ReaperRunning | Files.FileError>
   /** The audit of the home and of the machine. */
   readonly doctor: Effect.Effect<Diagnosis, RegistryError>
   /** Totals since the registry was made. */
@@ -115,6 +118,11 @@ export class Slipway extends Context.Service<Slipway, {
 }>()("@slipway/core/Slipway") {
   /** Over given services: tests put their own in their place. */
   static readonly layerNoDeps = (options: SlipwayOptions = {}) => layerNoDeps(options)
+  /**
+   * Watches the home of the layer below as long as the scope, as `Slipway.watch` does. While another process watches it,
+   * this one waits, and takes over when that one has ended. A turn that fails is logged.
+   */
+  static readonly layerWatch = (options: WatchOptions = {}) => layerWatch(options)
   /** Ready to use on this machine. */
   static readonly layer = (options: SlipwayOptions = {}) => layer(options)
 }
@@ -194,12 +202,30 @@ const make = Effect.gen(function*() {
     follow: events.follow,
     reapPlan: reaper.plan,
     reap,
-    whileReaping: (effect) => Effect.scoped(Effect.andThen(lock.hold, effect)),
+    watch: ({ every, strays } = {}) =>
+      Watch.watch(Effect.flatMap(reaper.plan, (plan) => reap(plan, { strays })), lock.hold, every),
     doctor: doctor.examine,
     totals: registry.totals,
     prune: (request) => Effect.tap(prune.run(request), idle.end)
   })
 })
+
+const layerWatch = (options: WatchOptions): Layer.Layer<never, never, Slipway> =>
+  Layer.effectDiscard(Effect.gen(function*() {
+    const slipway = yield* Slipway
+    const pause = Effect.sleep(options.every ?? Watch.defaultInterval)
+    const turns = Stream.runForEach(
+      slipway.watch(options),
+      (watched) =>
+        watched._tag === "Turn" && Result.isFailure(watched.result)
+          ? Effect.logWarning(watched.result.failure.message)
+          : Effect.void
+    ).pipe(
+      Effect.catchTag("ReaperRunning", (running) => Effect.logDebug(running.message)),
+      Effect.catchTag("FileError", (error) => Effect.logWarning(error.message))
+    )
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(turns, pause)))
+  }))
 
 const layerNoDeps = (options: SlipwayOptions) => {
   const house = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer)

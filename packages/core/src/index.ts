@@ -43,6 +43,7 @@ export { type Diagnosis, type Finding } from "./reconcile/Doctor.ts"
 export * as Metrics from "./reconcile/Metrics.ts"
 export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan } from "./reconcile/Reaper.ts"
+export { type Turn, type Watched, type WatchOptions } from "./reconcile/Watch.ts"
 export * from "./registry/Admission.ts"
 export {
   type AgentEvent,

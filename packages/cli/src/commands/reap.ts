@@ -8,8 +8,17 @@
  * `--watch` goes on until a signal. `--metrics-port` serves the registry's totals and the reaper's own meanwhile; a
  * port that can't be had is reported before the first turn.
  */
-import { currentCaller, type Item, Metrics, type Reaped, ReapPlan, resolvePath, Slipway } from "@slipway/core"
-import { Clock, Duration, Effect, Option, Schema } from "effect"
+import {
+  currentCaller,
+  type Item,
+  Metrics,
+  type Reaped,
+  ReapPlan,
+  resolvePath,
+  Slipway,
+  type Turn
+} from "@slipway/core"
+import { Clock, Duration, Effect, Option, Result, Schema, Stream } from "effect"
 import { Command, count, duration, Flag, text, toggle } from "../Cli.ts"
 import { UsageError } from "../Errors.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -131,29 +140,20 @@ const toJson = (reaped: ReadonlyArray<Reaped>, missing: ReadonlyArray<string>) =
 const noStray = (id: string): string =>
   `there is no stray ${JSON.stringify(id)} to reap; 'slipway reap --dry-run' shows those there are`
 
-const secondsSince = (begin: bigint) => Effect.map(Clock.monotonicTimeNanos, (now) => Number(now - begin) / 1e9)
-
 /** Keeps what a standing reaper reports of its turns. */
 const turnsOf = Effect.sync(() => {
   const turns = { done: 0, failed: 0 }
   let last: { readonly endedAt: bigint; readonly seconds: number } | undefined
-  const measure = Effect.fnUntraced(function*<A, E>(turn: Effect.Effect<A, E>) {
-    const begin = yield* Clock.monotonicTimeNanos
-    return yield* Effect.onExit(turn, (exit) =>
-      Effect.gen(function*() {
-        turns[exit._tag === "Success" ? "done" : "failed"]++
-        last = { endedAt: yield* Clock.monotonicTimeNanos, seconds: yield* secondsSince(begin) }
-      }))
+  const add = Effect.fnUntraced(function*({ result, took }: Turn) {
+    turns[Result.isSuccess(result) ? "done" : "failed"]++
+    last = { endedAt: yield* Clock.monotonicTimeNanos, seconds: Duration.toSeconds(took) }
   })
-  const told = Effect.gen(function*() {
-    const watch: Metrics.Watch = {
-      turns: { ...turns },
-      lastTurnSeconds: last?.seconds ?? null,
-      sinceTurnSeconds: last === undefined ? null : yield* secondsSince(last.endedAt)
-    }
-    return watch
-  })
-  return { measure, told }
+  const told = Effect.map(Clock.monotonicTimeNanos, (now): Metrics.Watch => ({
+    turns: { ...turns },
+    lastTurnSeconds: last?.seconds ?? null,
+    sinceTurnSeconds: last === undefined ? null : Number(now - last.endedAt) / 1e9
+  }))
+  return { add, told }
 })
 
 /** Serves metrics for as long as the scope. Only a command that asks for it loads an HTTP server. */
@@ -174,17 +174,22 @@ const watch = Effect.fnUntraced(function*(options: Options) {
   const slipway = yield* Slipway
   const every = Duration.millis(Option.getOrElse(options.every, () => 30_000))
   const turns = yield* turnsOf
-  if (Option.isSome(options.metricsPort)) yield* serveMetrics(options.metricsPort.value, turns.told)
-  yield* output.note(`slipway: reaping every ${Duration.format(every)} until a signal ends it`)
-  const once = Effect.flatMap(slipway.reapPlan, (plan) => slipway.reap(plan, { strays: options.stray }))
-  const turn = Effect.flatMap(turns.measure(once), (reaped) =>
-    Effect.forEach(
-      reaped.filter(({ outcome }) => outcome !== "skipped"),
-      (each) => output.line(plain(`${each.item.subject} ${each.item.verdict}: ${each.outcome} (${why(each)})`))
-    )).pipe(
-      Effect.catch((error) => output.note(`slipway: this reap failed, and the next one tries again: ${error.message}`))
-    )
-  return yield* Effect.forever(Effect.andThen(turn, Effect.sleep(every)))
+  const begin = Effect.gen(function*() {
+    if (Option.isSome(options.metricsPort)) yield* serveMetrics(options.metricsPort.value, turns.told)
+    yield* output.note(`slipway: reaping every ${Duration.format(every)} until a signal ends it`)
+  })
+  const report = ({ result }: Turn) =>
+    Result.isFailure(result)
+      ? output.note(`slipway: this reap failed, and the next one tries again: ${result.failure.message}`)
+      : Effect.forEach(
+        result.success.filter(({ outcome }) => outcome !== "skipped"),
+        (each) => output.line(plain(`${each.item.subject} ${each.item.verdict}: ${each.outcome} (${why(each)})`)),
+        { discard: true }
+      )
+  return yield* Stream.runForEach(
+    slipway.watch({ every, strays: options.stray }),
+    (watched) => watched._tag === "Began" ? begin : Effect.andThen(turns.add(watched), report(watched))
+  )
 }, Effect.scoped)
 
 const run = Effect.fnUntraced(function*(options: Options) {
@@ -198,7 +203,7 @@ const reapHome = Effect.fnUntraced(function*(options: Options) {
   const status = yield* ExitCode.ExitStatus
   const slipway = yield* Slipway
   const paint: PaintCell = (text, row) => row === -1 ? output.paint("dim", text) : text
-  if (options.watch) return yield* slipway.whileReaping(watch(options))
+  if (options.watch) return yield* watch(options)
   const within = Option.isSome(options.plan) ? yield* readPlan(options.plan.value) : undefined
   const plan = yield* slipway.reapPlan
   if (options.dryRun) {
