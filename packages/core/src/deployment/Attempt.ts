@@ -132,10 +132,9 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     const content = { prompt: request.prompt, ...prepared.launcher(agent, variables), workspace: plan.workspace }
     yield* at("agent-directory", making.make(directory.kind, directory.make(plan, content, subject)))
 
+    if (resources.length > 0) yield* begin("resources")
     for (const own of resources) {
-      yield* begin("resources")
-      const { kind } = own.planned
-      yield* at("resources", making.make(kind, own.make(subject)))
+      yield* at("resources", making.make(own.planned.kind, own.make(subject)))
     }
 
     yield* begin("session")
