@@ -41,6 +41,8 @@ export class Output extends Context.Service<Output, {
   readonly closed: Effect.Effect<void>
   /** How many columns help may take. */
   readonly width: number
+  /** How many columns a line has before the terminal wraps it; none where standard output is no terminal. */
+  readonly columns: number | undefined
   /** Text in a style, where standard output shows styles. */
   readonly paint: (style: Style, text: string) => string
 }>()("@slipway/cli/Output") {
@@ -102,6 +104,7 @@ const make = Effect.fnUntraced(function*({ json }: { readonly json: boolean }) {
     isLost: Effect.sync(() => Streams.lost() !== undefined),
     closed: Deferred.await(closed),
     width: Math.min(100, Math.max(40, process.stdout.columns ?? 80)),
+    columns: process.stdout.isTTY ? process.stdout.columns : undefined,
     paint: (style, text) => colored ? `\u001b[${codes[style]}m${text}\u001b[0m` : text
   })
 })

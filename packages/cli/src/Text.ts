@@ -104,26 +104,43 @@ export const table = (
   return [render(titles, -1), ...rows.map(render)].join("\n")
 }
 
-/** Agents in a table. */
+/** The widest that the last column of a table may be, so that no line is longer; at least a few characters. */
+const roomBeside = (rows: ReadonlyArray<ReadonlyArray<string>>, columns: number | undefined): number => {
+  if (columns === undefined) return Number.POSITIVE_INFINITY
+  const others = rows[0]?.slice(0, -1) ?? []
+  const widths = others.map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)))
+  return Math.max(8, columns - widths.reduce((sum, width) => sum + width + 2, 0))
+}
+
+/** Agents in a table; in a terminal, what would make its lines wrap is cut off the ids of the tasks. */
 export const agents = (
   list: ReadonlyArray<Agent.Agent>,
-  options: { readonly now: DateTime.Utc; readonly paint: Paint; readonly showTask: boolean }
-): string =>
-  table(
-    ["AGENT", "STATUS", "RUNS", "AGE", ...(options.showTask ? ["TASK"] : [])],
-    list.map((agent) => [
-      agent.id,
-      state(agent),
-      agent.spec.kind,
-      ago(agent.startedAt ?? agent.createdAt, options.now),
-      ...(options.showTask ? [agent.taskId] : [])
-    ]),
+  options: {
+    readonly now: DateTime.Utc
+    readonly paint: Paint
+    readonly showTask: boolean
+    readonly columns: number | undefined
+  }
+): string => {
+  const titles = ["AGENT", "STATUS", "RUNS", "AGE", ...(options.showTask ? ["TASK"] : [])]
+  const rows = list.map((agent) => [
+    agent.id,
+    state(agent),
+    agent.spec.kind,
+    ago(agent.startedAt ?? agent.createdAt, options.now),
+    ...(options.showTask ? [agent.taskId] : [])
+  ])
+  const room = roomBeside([titles, ...rows], options.columns)
+  return table(
+    titles,
+    rows.map((row) => row.map((cell, column) => column === 4 ? brief(cell, room) : cell)),
     (text, row, column) => {
       const agent = list[row]
       if (agent === undefined) return options.paint("dim", text)
       return column === 1 ? options.paint(style(agent), text) : text
     }
   )
+}
 
 export interface Node {
   readonly agent: Agent.Agent

@@ -30,7 +30,12 @@ export const ps = Command.make(
       { agents: agents.map(View.agent) },
       agents.length === 0
         ? ""
-        : Text.agents(agents, { now: yield* DateTime.now, paint: output.paint, showTask: taskId === undefined })
+        : Text.agents(agents, {
+          now: yield* DateTime.now,
+          paint: output.paint,
+          showTask: taskId === undefined,
+          columns: output.columns
+        })
     )
   }, Effect.provide(Open.layer))
 ).pipe(
