@@ -18,6 +18,15 @@ const leases = (world: World.World): ReadonlyArray<string> =>
 const openWith = (world: World.World) => open(world, { resources: [portLease(ports(world))] })
 const withPort = (port = 4001) => ({ resources: { port: { port } } })
 
+/** What the resources have in common that are nothing but what a test hears of them. */
+const plain = {
+  Input: Schema.Struct({}),
+  Reference: Schema.String,
+  describe: (ref: string) => ref,
+  limit: () => Duration.seconds(1),
+  probe: () => Effect.succeed({ _tag: "Absent" as const })
+}
+
 describe("a resource that a program brings along", () => {
   guarantee("is made before the agent starts, told to it, and gone with its end", (world) =>
     Effect.gen(function*() {
@@ -145,15 +154,11 @@ describe("a resource that a program brings along", () => {
         const released = yield* Deferred.make<string>()
         const stuck = own({
           kind: "stuck",
-          Input: Schema.Struct({}),
-          Reference: Schema.String,
+          ...plain,
           until: "end",
-          describe: (ref) => ref,
-          limit: () => Duration.seconds(1),
           plan: (_input, { agentId }) => Effect.succeed(`the one of ${agentId}`),
           make: () => Effect.never,
-          release: (ref) => Effect.as(Deferred.succeed(released, ref), { _tag: "Released" as const }),
-          probe: () => Effect.succeed({ _tag: "Absent" as const })
+          release: (ref) => Effect.as(Deferred.succeed(released, ref), { _tag: "Released" as const })
         })
         const slipway = yield* open(world, { resources: [stuck], stepLimit: "3 seconds" })
         const error = yield* Effect.flip(slipway.deploy(lasting(world, { resources: { stuck: {} } })))
@@ -168,15 +173,11 @@ describe("a resource that a program brings along", () => {
       const [begun, released] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]
       const slow = own({
         kind: "slow",
-        Input: Schema.Struct({}),
-        Reference: Schema.String,
+        ...plain,
         until: "prune",
-        describe: (ref) => ref,
-        limit: () => Duration.seconds(1),
         plan: () => Effect.succeed("slow"),
         make: () => Effect.andThen(Deferred.succeed(begun, undefined), Effect.never),
-        release: () => Effect.as(Deferred.succeed(released, undefined), { _tag: "Released" as const }),
-        probe: () => Effect.succeed({ _tag: "Absent" as const })
+        release: () => Effect.as(Deferred.succeed(released, undefined), { _tag: "Released" as const })
       })
       const slipway = yield* open(world, { resources: [slow] })
       const fiber = yield* Effect.forkChild(slipway.deploy(lasting(world, { resources: { slow: {} } })))
@@ -193,15 +194,11 @@ describe("a resource that a program brings along", () => {
           own({
             kind,
             after,
-            Input: Schema.Struct({}),
-            Reference: Schema.String,
+            ...plain,
             until: "end",
-            describe: (ref) => ref,
-            limit: () => Duration.seconds(1),
             plan: () => Effect.succeed("ref"),
             make: () => Effect.void,
-            release: () => Effect.succeed({ _tag: "AlreadyGone" as const }),
-            probe: () => Effect.succeed({ _tag: "Absent" as const })
+            release: () => Effect.succeed({ _tag: "AlreadyGone" as const })
           })
         for (
           const resources of [

@@ -1,12 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Deferred, Duration, Effect, Exit, Fiber, Logger, References, Schema } from "effect"
-import type { Subject } from "../src/agent/Agent.ts"
-import { AgentId } from "../src/agent/AgentId.ts"
 import * as CleanupReport from "../src/agent/CleanupReport.ts"
 import * as Release from "../src/agent/Release.ts"
 import * as Resource from "../src/resource/Resource.ts"
 import * as Rollback from "../src/resource/Rollback.ts"
-import { record } from "./rows.ts"
+import { record, subject } from "./rows.ts"
 
 class Boom extends Schema.TaggedError<Boom>()("Boom", {}) {}
 
@@ -32,14 +30,6 @@ const resource = (
     Effect.andThen(Effect.sync(() => story.push(`release ${ref}`)), parts.release ?? Effect.succeed(Release.Released)),
   probe: () => Effect.succeed({ _tag: "Absent" })
 })
-
-const subject: Subject = {
-  homeId: "0123456789ab",
-  agentId: AgentId.make("worker-260102-030405-0a1b2c"),
-  host: null,
-  launcher: null,
-  since: null
-}
 
 /** A deployment of these resources, and then something more. */
 const run = (

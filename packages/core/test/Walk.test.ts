@@ -3,20 +3,11 @@
  */
 import { assert, describe, it } from "@effect/vitest"
 import { Duration, Effect, Logger, Schema } from "effect"
-import type { Subject } from "../src/agent/Agent.ts"
-import { AgentId } from "../src/agent/AgentId.ts"
 import * as CleanupReport from "../src/agent/CleanupReport.ts"
 import * as Release from "../src/agent/Release.ts"
 import * as Resource from "../src/resource/Resource.ts"
 import * as Rollback from "../src/resource/Rollback.ts"
-
-const subject: Subject = {
-  homeId: "0123456789ab",
-  agentId: AgentId.make("worker-260102-030405-0a1b2c"),
-  host: null,
-  launcher: null,
-  since: null
-}
+import { subject } from "./rows.ts"
 
 const names = ["a", "b", "c", "d", "e"] as const
 const Name = Schema.Literals(names)

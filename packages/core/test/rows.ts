@@ -4,7 +4,7 @@ import { DateTime, Effect, type Scope } from "effect"
 import * as Fs from "node:fs"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { type Agent, AgentId, AgentType } from "../src/agent/Agent.ts"
+import { type Agent, AgentId, AgentType, type Subject } from "../src/agent/Agent.ts"
 import * as Plan from "../src/agent/Plan.ts"
 import { isClean, type ReleaseOutcome, type ReleaseRecord } from "../src/agent/Release.ts"
 import { type Limits, type Task, TaskId } from "../src/agent/Task.ts"
@@ -74,6 +74,15 @@ export const makeAgent = (
 }
 
 export const running = { host, since: 40, sessionId: "$0", serverPid: 4712, launcher: { pid: 4713, start: "101" } }
+
+/** An agent of which nothing is recorded but its id. */
+export const subject: Subject = {
+  homeId: "0123456789ab",
+  agentId: AgentId.make("worker-260102-030405-0a1b2c"),
+  host: null,
+  launcher: null,
+  since: null
+}
 
 export const record = (
   resource: string,
