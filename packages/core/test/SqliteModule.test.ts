@@ -29,7 +29,7 @@ describe("Node's SQLite", () => {
 
   it("takes no other warning away, neither while it is loaded nor before or after", () => {
     const code = `
-      import { sqlite } from ${JSON.stringify(source("registry/SqliteModule.ts"))}
+      import { sqlite } from ${JSON.stringify(source("registry/sqlite/SqliteModule.ts"))}
       const { emitWarning, getBuiltinModule } = process
       process.getBuiltinModule = (id) => {
         process.emitWarning(id + " is experimental", "ExperimentalWarning")
