@@ -222,7 +222,9 @@ const layerWatch = (options: WatchOptions): Layer.Layer<never, never, Slipway> =
           : Effect.void
     ).pipe(
       Effect.catchTag("ReaperRunning", (running) => Effect.logDebug(running.message)),
-      Effect.catchTag("FileError", (error) => Effect.logWarning(error.message))
+      Effect.catchTag("FileError", (error) => Effect.logWarning(error.message)),
+      // A defect in one turn must not leave the program without a watch for the rest of its life.
+      Effect.catchDefect((defect) => Effect.logError("a turn of the watch broke", defect))
     )
     yield* Effect.forkScoped(Effect.forever(Effect.andThen(turns, pause)))
   }))

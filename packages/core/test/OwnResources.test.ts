@@ -168,6 +168,118 @@ describe("a resource that a program brings along", () => {
       })
   )
 
+  guarantee(
+    "that breaks in the middle of its making, before it has given an effect, is released",
+    (world) =>
+      Effect.gen(function*() {
+        const path = Path.join(world.root, "half")
+        const half = own({
+          kind: "half",
+          ...plain,
+          until: "end",
+          plan: () => Effect.succeed(path),
+          make: (ref) => {
+            Fs.writeFileSync(ref, "half")
+            throw new Error("a bug")
+          },
+          release: (ref) => {
+            Fs.rmSync(ref)
+            return Effect.succeed({ _tag: "Released" as const })
+          }
+        })
+        const slipway = yield* open(world, { resources: [half] })
+        const exit = yield* Effect.exit(slipway.deploy(lasting(world, { resources: { half: {} } })))
+        assert.isTrue(exit._tag === "Failure")
+        assert.isFalse(Fs.existsSync(path))
+        assert.deepStrictEqual(yield* slipway.agents({ activeOnly: true }), [])
+      })
+  )
+
+  guarantee(
+    "that holds the slot holds it on, whichever program looks, until it is released",
+    (world) =>
+      Effect.gen(function*() {
+        let isStuck = true
+        const seat = own({
+          kind: "seat",
+          ...plain,
+          until: "end",
+          occupies: true,
+          plan: () => Effect.succeed("seat"),
+          make: () => Effect.void,
+          release: () =>
+            Effect.succeed(isStuck ? { _tag: "Failed" as const, reason: "busy" } : { _tag: "Released" as const })
+        })
+        const knowing = yield* open(world, { resources: [seat] })
+        const other = yield* open(world)
+        const { agent } = yield* knowing.deploy(lasting(world, { resources: { seat: {} } }))
+        yield* knowing.stop([agent.id])
+        yield* other.agents()
+        yield* other.agents()
+        assert.isTrue(World.rows(world)[0]?.holdsSlot)
+        const { state } = only(yield* other.agents({ activeOnly: true }))
+        assert.nestedPropertyVal(state, "left.0.outcome.reason", "busy")
+        const events = yield* other.events(agent.id)
+        yield* knowing.agents()
+        yield* other.agents()
+        assert.lengthOf(yield* other.events(agent.id), events.length, "looks that change nothing tell nothing")
+        isStuck = false
+        yield* knowing.agents()
+        assert.isFalse(World.rows(world)[0]?.holdsSlot)
+        return [agent.id]
+      })
+  )
+
+  guarantee(
+    "that went with the agent keeps no program from forgetting it; one that goes with a prune keeps its row and its files",
+    (world) =>
+      Effect.gen(function*() {
+        const kept = own({
+          kind: "archive",
+          ...plain,
+          until: "prune",
+          plan: () => Effect.succeed("archive"),
+          make: () => Effect.void,
+          release: () => Effect.succeed({ _tag: "Released" as const })
+        })
+        const knowing = yield* open(world, { resources: [portLease(ports(world)), kept] })
+        const other = yield* open(world)
+        const brief = (type: string, resources: Record<string, Schema.Json>) =>
+          Effect.flatMap(
+            knowing.deploy(request(world, "exit 0", { type, resources, ready: "none" })),
+            ({ agent }) => knowing.wait(agent.id)
+          )
+        const withEnd = yield* brief("one", { port: { port: 4001 } })
+        const withPrune = yield* brief("two", { archive: {} })
+        yield* Effect.sleep("10 millis")
+        const pruned = yield* other.prune({ olderThan: 0 })
+        const problems = new Map(pruned.map(({ agentId, problems }) => [agentId, problems]))
+        assert.deepStrictEqual(problems.get(withEnd.id), [])
+        assert.include(problems.get(withPrune.id)?.join(), "archive")
+        assert.isTrue(Fs.existsSync(Path.join(withPrune.plan.directory, "stdout.log")), "its output stays")
+        yield* knowing.prune({ olderThan: 0 })
+        assert.deepStrictEqual(World.rows(world), [])
+      })
+  )
+
+  guarantee("can't give the agent a variable that is Slipway's own, or none at all", (world) =>
+    Effect.gen(function*() {
+      for (const [name, value] of [["SLIPWAY_AGENT_ID", "another"], ["", "x"], ["A=B", "x"], ["X", "a\0b"]] as const) {
+        const named = own({
+          kind: "named",
+          ...plain,
+          until: "end",
+          plan: () => Effect.succeed("named"),
+          environment: () => ({ [name]: value }),
+          make: () => Effect.void,
+          release: () => Effect.succeed({ _tag: "Released" as const })
+        })
+        const slipway = yield* open(world, { resources: [named] })
+        const error = yield* Effect.flip(slipway.deploy(lasting(world, { resources: { named: {} } })))
+        assert.include(reasonOf(error, "ResourceRefused").problem, JSON.stringify(name))
+      }
+    }))
+
   guarantee("is released when the deployment is interrupted while it is made", (world) =>
     Effect.gen(function*() {
       const [begun, released] = [yield* Deferred.make<void>(), yield* Deferred.make<void>()]

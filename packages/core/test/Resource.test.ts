@@ -43,6 +43,7 @@ const run = (
     const making = yield* Rollback.claim((progress) =>
       Effect.asVoid(Rollback.releaseAll(kinds, plan, subject, {
         until: "rollback",
+        unknown: "name",
         progress,
         onRelease: (record) => Effect.sync(() => records.push(record))
       }))

@@ -8,8 +8,21 @@
 import { Target } from "@slipway/tmux"
 import { Schema, SchemaTransformation } from "effect"
 
+/**
+ * When a thing is released at the latest, the rollback of its deployment apart, which releases everything: never, with
+ * the end of the agent, or when a prune forgets the agent.
+ */
+export const Until = Schema.Literals(["rollback", "end", "prune"])
+export type Until = typeof Until.Type
+
 /** A thing of a plan: its kind, and its reference as the registry keeps it. */
-export const Planned = Schema.Struct({ kind: Schema.String, reference: Schema.Json })
+export const Planned = Schema.Struct({
+  kind: Schema.String,
+  reference: Schema.Json,
+  /** What a program has to know of a kind that it does not provide: when the thing goes, and whether it holds the slot. */
+  until: Schema.optionalKey(Until),
+  occupies: Schema.optionalKey(Schema.Literal(true))
+})
 export type Planned = typeof Planned.Type
 
 /** The kinds of the house, as the command's JSON names them. */

@@ -114,7 +114,8 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     prepared: Prepared,
     { agent: candidate, resources }: Candidate,
     making: Rollback.Making,
-    begin: (step: Step) => Effect.Effect<void>
+    begin: (step: Step) => Effect.Effect<void>,
+    onAdmitted: Effect.Effect<void>
   ) {
     const { request } = prepared
     const { id: agentId, plan, token } = candidate
@@ -125,6 +126,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     const admission = { allowDuplicate: request.allowDuplicate ?? false, homeLimit: home.limit }
     const decision = yield* at("admission", making.make(rowKind, registry.admit(candidate, admission)))
     if (decision._tag === "Existing") return decision
+    yield* onAdmitted
     const agent = { ...candidate, depth: decision.depth }
 
     yield* begin("agent-directory")
@@ -134,7 +136,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
     if (resources.length > 0) yield* begin("resources")
     for (const own of resources) {
-      yield* at("resources", making.make(own.planned.kind, own.make(subject)))
+      yield* at("resources", Effect.raceFirst(making.make(own.planned.kind, own.make(subject)), takenOver(agentId)))
     }
 
     yield* begin("session")
@@ -148,7 +150,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
       "readiness",
       Effect.raceFirst(
         Effect.provideContext(Readiness.wait(plan.directory, running, agent), looking),
-        Effect.forever(Effect.delay(stillOurs(agentId), takeoverInterval))
+        takenOver(agentId)
       ),
       patience
     )
@@ -179,17 +181,19 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   const rollBack = Effect.fnUntraced(function*(
     candidate: Agent.Agent,
     failed: { readonly step: Step; readonly error: Failure.Failure["error"] },
+    admitted: boolean,
     progress: Rollback.Making["progress"]
   ) {
     const { id: agentId, plan, token } = candidate
     const tail = yield* tails(plan.directory)
     const report = yield* Rollback.releaseAll(kinds, plan.resources, Agent.subjectOf(candidate), {
       until: "rollback",
+      unknown: "name",
       progress
     })
     const left = CleanupReport.leftovers(report)
     const failure = { ...failed, agentId, token, left, releases: report.releases, tail }
-    const recorded = yield* Failure.record(registry, failure, progress(rowKind) === "made")
+    const recorded = yield* Failure.record(registry, failure, admitted)
     if (CleanupReport.leftovers({ releases: [recorded] }).length > 0) yield* observation.abandon(token)
     return CleanupReport.add(report, recorded)
   })
@@ -197,12 +201,13 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   const run = Effect.fnUntraced(function*(prepared: Prepared, observer: Observer) {
     const candidate = yield* at(
       "preflight",
-      preparation.candidate(prepared, stepsBeside * Duration.toSeconds(stepLimit))
+      preparation.candidate(prepared, stepsBeside, stepLimit)
     ).pipe(Effect.mapError(({ reason, step }) => early(step, reason)))
     const { id: agentId } = candidate.agent
     let reached: Step = "admission"
     let cause: Cause.Cause<StepFailed> = Cause.empty
     let report = CleanupReport.empty
+    let admitted = false
     const begin = (step: Step) =>
       Effect.suspend(() => {
         reached = step
@@ -215,13 +220,15 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
         const making = yield* Scope.provide(
           Rollback.claim((progress) =>
             Effect.gen(function*() {
-              report = yield* rollBack(candidate.agent, { step: reached, error: errorOf(cause) }, progress)
+              report = yield* rollBack(candidate.agent, { step: reached, error: errorOf(cause) }, admitted, progress)
             })
           ),
           scope
         )
         const exit = yield* Effect.exit(Effect.gen(function*() {
-          const made = yield* restore(steps(prepared, candidate, making, begin))
+          const made = yield* restore(
+            steps(prepared, candidate, making, begin, Effect.sync(() => void (admitted = true)))
+          )
           if (made._tag === "Existing") return { agent: made.agent, reused: true, isThrough: false }
           return { agent: yield* commit(agentId, made.facts), reused: false, isThrough: made.isThrough }
         }))
@@ -234,7 +241,6 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
         }
         cause = yield* explained(agentId, exit.cause)
         yield* Scope.close(scope, exit)
-        const admitted = making.progress(rowKind) === "made"
         if (admitted) yield* tell(observer.onRolledBack?.(report, agentId))
         return yield* Effect.failCause(
           Cause.map(
@@ -263,6 +269,10 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
       Option.isNone(row) || row.value.state._tag === "deploying"
         ? Effect.void
         : Effect.fail(new DeploymentEnded({ agentId, why: whyEnded(row.value) })))
+
+  /** Fails as soon as another caller has ended this deployment, and never ends otherwise. */
+  const takenOver = (agentId: Agent.AgentId): Effect.Effect<never, DeploymentEnded> =>
+    Effect.forever(Effect.delay(stillOurs(agentId), takeoverInterval))
 
   // A session that was killed from outside seems to be an agent that died: if the row names the cause, that is the
   // reason.

@@ -5,7 +5,7 @@
  * would hold its slot for nothing. A call under a key that another deployment has shares that one's outcome; where its
  * deployer has died, this call is the retry.
  */
-import { Context, Duration, Effect, Layer, Option, Scope } from "effect"
+import { Context, Effect, Layer, Option, Scope } from "effect"
 import type * as Agent from "../agent/Agent.ts"
 import { Host } from "../machine/Host.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
@@ -83,9 +83,8 @@ const make = Effect.gen(function*() {
       )
     )
 
-  const patience = Duration.times(attempt.stepLimit, stepsBeside)
   const awaitShared = (first: Agent.Agent) =>
-    Effect.mapError(shared.outcomeOf(first, patience), (reason) => early("admission", reason))
+    Effect.mapError(shared.outcomeOf(first, stepsBeside, attempt.stepLimit), (reason) => early("admission", reason))
 
   const run = Effect.fnUntraced(function*(input: DeployInput, observer: Observer, owner: Agent.Agent["owner"]) {
     const request = yield* Effect.mapError(decode(input), (reason) => early("request", reason))

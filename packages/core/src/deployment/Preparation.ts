@@ -6,7 +6,7 @@
  * the task.
  */
 import type { Tmux } from "@slipway/tmux"
-import { Context, DateTime, Effect, Layer, Option } from "effect"
+import { Context, DateTime, Duration, Effect, Layer, Option } from "effect"
 import * as Path from "node:path"
 import * as Agent from "../agent/Agent.ts"
 import { resolve } from "../agent/AgentCommand.ts"
@@ -58,8 +58,15 @@ export interface Candidate {
 export class Preparation extends Context.Service<Preparation, {
   /** Reads the task and checks the machine. */
   readonly prepare: (request: DeployRequest, owner: Agent.Agent["owner"]) => Effect.Effect<Prepared, Reason>
-  /** The row to admit, with an id of its own and a lease of this process for so many seconds beside the wait for the agent. */
-  readonly candidate: (prepared: Prepared, leaseSeconds: number) => Effect.Effect<Candidate, Reason>
+  /**
+   * The row to admit, with an id of its own. This process has a lease of it for so many steps, one more for each resource
+   * of the program's own, and the wait for the agent.
+   */
+  readonly candidate: (
+    prepared: Prepared,
+    steps: number,
+    stepLimit: Duration.Duration
+  ) => Effect.Effect<Candidate, Reason>
 }>()("@slipway/core/Preparation") {
   static readonly layer = (options: { readonly caller?: Caller | undefined } = {}) =>
     Layer.effect(Preparation, make(options.caller))
@@ -122,13 +129,13 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
           command: command.environment,
           defaults: command.defaults,
           markers: {
+            ...variables,
             SLIPWAY_AGENT_ID: agent.id,
             SLIPWAY_TASK_ID: task.id,
             SLIPWAY_HOME_ID: home.id,
             SLIPWAY_HOME: home.directory,
             SLIPWAY_TMUX_SOCKET: home.socket,
-            SLIPWAY_WORKSPACE: workspace,
-            ...variables
+            SLIPWAY_WORKSPACE: workspace
           }
         }),
         cwd,
@@ -146,13 +153,15 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
 
   const candidate = Effect.fn("Preparation.candidate")(function*(
     { cwd, owner, request, task, workspace }: Prepared,
-    leaseSeconds: number
+    steps: number,
+    stepLimit: Duration.Duration
   ) {
     const createdAt = yield* DateTime.now
     const type = request.type ?? defaultType(request.agent)
     const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
     const draft = { homeId: home.id, home: home.directory, agentId: id, taskId: task.id, project: task.project, cwd }
     const resources = yield* planOwn(request.resources ?? {}, draft)
+    const leaseSeconds = (steps + resources.length) * Duration.toSeconds(stepLimit)
     const readiness = {
       kind: request.ready ?? defaultReadiness.kind,
       withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis

@@ -3,18 +3,20 @@
  */
 import { Context, Duration, Effect, Layer, Option, Schedule } from "effect"
 import * as Agent from "../agent/Agent.ts"
+import { othersOf } from "../agent/Plan.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
 import { SharedDeploymentFailed, StepTimedOut } from "./DeployError.ts"
 
 export class SharedKey extends Context.Service<SharedKey, {
   /**
-   * Waits, at most so long beside the agent's own time to come up, until the deployment has committed or failed. None
+   * Waits, at most so many steps beside the agent's own time to come up and its own resources, until the deployment has committed or failed. None
    * where its deployer has ended and it is undone: the key is free again.
    */
   readonly outcomeOf: (
     first: Agent.Agent,
-    patience: Duration.Duration
+    steps: number,
+    stepLimit: Duration.Duration
   ) => Effect.Effect<Option.Option<Agent.Agent>, RegistryError | SharedDeploymentFailed | StepTimedOut>
 }>()("@slipway/core/deployment/SharedKey") {
   static readonly layer = Layer.effect(
@@ -25,7 +27,8 @@ export class SharedKey extends Context.Service<SharedKey, {
 
       const outcomeOf = Effect.fn("SharedKey.outcomeOf")(function*(
         first: Agent.Agent,
-        patience: Duration.Duration
+        steps: number,
+        stepLimit: Duration.Duration
       ): Effect.fn.Return<
         Option.Option<Agent.Agent>,
         RegistryError | SharedDeploymentFailed | StepTimedOut
@@ -36,6 +39,7 @@ export class SharedKey extends Context.Service<SharedKey, {
         })
         const now = yield* look
         if (now.state._tag === "rolled-back" && now.state.error.tag === "DeployerGone") return Option.none()
+        const patience = Duration.times(stepLimit, steps + othersOf(first.plan).length)
         const limit = Duration.sum(patience, Duration.millis(first.readiness.withinMillis))
         const row = yield* look.pipe(
           Effect.repeat({ until: isOver, schedule: Schedule.spaced("50 millis") }),

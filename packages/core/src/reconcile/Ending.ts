@@ -14,16 +14,16 @@ import {
   type Carrier,
   finishEnding,
   hasCommitted,
+  isFinal,
   status,
   subjectOf
 } from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
-import { houseKinds } from "../agent/Plan.ts"
+import { houseKinds, type Until } from "../agent/Plan.ts"
 import { type ReleaseRecord } from "../agent/Release.ts"
 import { Host } from "../machine/Host.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
 import { defaultGrace } from "../resource/AgentSession.ts"
-import { type Until } from "../resource/Resource.ts"
 import { Resources } from "../resource/Resources.ts"
 import * as Rollback from "../resource/Rollback.ts"
 import { TaskEntry } from "../resource/TaskEntry.ts"
@@ -94,9 +94,13 @@ const make = Effect.gen(function*() {
     grace?: Duration.Duration,
     onRelease?: (record: ReleaseRecord) => Effect.Effect<void>
   ) =>
-    Rollback.releaseAll(kinds, agent.plan.resources, subjectOf(agent, grace), { until: dueAt(agent), onRelease }).pipe(
-      Effect.annotateLogs({ agent: agent.id })
-    )
+    Rollback.releaseAll(kinds, agent.plan.resources, subjectOf(agent, grace), {
+      until: dueAt(agent),
+      // A row is only final when all was released.
+      unknown: isFinal(agent.state) ? "pass" : "name",
+      before: agent.state._tag === "ending" ? agent.state.left ?? [] : [],
+      onRelease
+    }).pipe(Effect.annotateLogs({ agent: agent.id }))
 
   // The entry is a projection: a write that fails is made good by the next reconciliation of this row.
   const project = (agent: Agent) =>

@@ -50,7 +50,20 @@ export class Prune extends Context.Service<Prune, {
       const forget = Effect.fnUntraced(function*(agent: Agent, endedAt: DateTime.Utc, dryRun: boolean) {
         const bytes = yield* bytesOf(agent)
         if (dryRun) return { agentId: agent.id, endedAt, bytes, problems: [] }
-        const report = yield* Rollback.releaseAll(kinds, agent.plan.resources, subjectOf(agent), { until: "prune" })
+        // What was rolled back has been released whole. Of any other, a program that knows all its kinds forgets it.
+        const unknown = agent.state._tag === "rolled-back"
+          ? []
+          : Rollback.unknownOf(kinds, agent.plan.resources, "prune")
+        if (unknown.length > 0) {
+          const problem = `this program does not know ${
+            unknown.join(", ")
+          }; a program that provides it can forget the agent`
+          return { agentId: agent.id, endedAt, bytes, problems: [problem] }
+        }
+        const report = yield* Rollback.releaseAll(kinds, agent.plan.resources, subjectOf(agent), {
+          until: "prune",
+          unknown: "pass"
+        })
         const problems = CleanupReport.problems(report)
         // Without its row, no command would find what was left alone because it does not bear our mark.
         if (problems.length === 0) yield* registry.forget([agent.id])

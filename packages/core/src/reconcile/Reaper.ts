@@ -329,7 +329,10 @@ const make = Effect.gen(function*() {
       }))
     ]
     const subject = { homeId: home.id, agentId, host: null, launcher: null, since: null }
-    const { releases } = yield* Rollback.releaseAll(kinds, resources, subject, { until: "rollback" })
+    const { releases } = yield* Rollback.releaseAll(kinds, resources, subject, {
+      until: "rollback",
+      unknown: "name"
+    })
     return released(item, null, releases)
   })
 

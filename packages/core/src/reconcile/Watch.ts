@@ -1,7 +1,7 @@
 /**
  * The standing reaper: reaps every so often, as the one of its home.
  *
- * A turn that fails is told as such and does not end the watch; the next turn tries again. What is under way when the
+ * A turn that fails, typed, is told as such and does not end the watch; the next turn tries again. What is under way when the
  * watch is interrupted is finished by whichever process looks next, as with every reap.
  */
 import { Clock, Duration, Effect, type Result, Schedule, Stream } from "effect"

@@ -10,6 +10,7 @@
  */
 import { Effect, Schema } from "effect"
 import { type Subject } from "../agent/Agent.ts"
+import { VariableName } from "../agent/AgentEnvironment.ts"
 import type { AgentId } from "../agent/AgentId.ts"
 import { type Planned } from "../agent/Plan.ts"
 import type { TaskId } from "../agent/Task.ts"
@@ -96,6 +97,23 @@ export interface OwnKind extends Kind {
   readonly plan: (input: unknown, draft: Draft) => Effect.Effect<PlannedOwn, ResourceFailed | ResourceRefused>
 }
 
+const isVariableName = Schema.is(VariableName)
+
+/** A variable that the agent can't have would get lost unseen. */
+const checkVariables = (resource: string, variables: Readonly<Record<string, string>>) => {
+  const bad = Object.entries(variables).find(([name, value]) =>
+    !isVariableName(name) || name.startsWith("SLIPWAY_") || value.includes("\0")
+  )
+  return bad === undefined
+    ? Effect.succeed(variables)
+    : Effect.fail(
+      new ResourceRefused({
+        resource,
+        problem: `its variable ${JSON.stringify(bad[0])} is none that an agent can have, or is one of Slipway's own`
+      })
+    )
+}
+
 /** Makes a kind that `Slipway.layer` takes. */
 export const own = <Ref, Input, Made, E extends OwnError>(resource: Own<Ref, Input, Made, E>): OwnKind => {
   const decodeInput = Schema.decodeUnknownEffect(resource.Input)
@@ -114,12 +132,14 @@ export const own = <Ref, Input, Made, E extends OwnError>(resource: Own<Ref, Inp
     plan: Effect.fnUntraced(function*(raw, draft) {
       const input = yield* Effect.mapError(decodeInput(raw), refuse)
       const ref = yield* Effect.mapError(resource.plan(input, draft), failedBy("plan", null))
+      const environment = yield* checkVariables(resource.kind, resource.environment?.(ref) ?? {})
       return {
         planned: yield* Effect.mapError(planned(resource, ref), refuse),
-        environment: resource.environment?.(ref) ?? {},
+        environment,
+        // Suspended: what a kind does before it has given an effect belongs to the making too.
         make: (subject) =>
-          Effect.asVoid(
-            Effect.mapError(resource.make(ref, input, subject), failedBy("make", resource.describe(ref)))
+          Effect.suspend(() =>
+            Effect.asVoid(Effect.mapError(resource.make(ref, input, subject), failedBy("make", resource.describe(ref))))
           )
       }
     })

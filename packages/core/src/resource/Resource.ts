@@ -10,9 +10,9 @@
  *
  * `define` makes a kind of it that the walk (`Rollback`) can call without knowing its types.
  */
-import { Cause, Duration, Effect, Exit, Fiber, Option, Schema } from "effect"
+import { Cause, Duration, Effect, Exit, Fiber, Option, Result, Schema } from "effect"
 import type { Subject } from "../agent/Agent.ts"
-import type { Planned } from "../agent/Plan.ts"
+import type { Planned, Until } from "../agent/Plan.ts"
 import { failed, isClean, killedBy, type ReleaseOutcome, type ReleaseRecord, withKilled } from "../agent/Release.ts"
 
 /** Whether a thing stands at a reference. `Unknown` is never acted on. */
@@ -21,20 +21,13 @@ export type Presence =
   | { readonly _tag: "Absent" }
   | { readonly _tag: "Unknown"; readonly reason: string }
 
-/**
- * When a thing is released at the latest, the rollback of its deployment apart, which releases everything: never, with
- * the end of the agent, or when a prune forgets the agent.
- */
-export const Until = Schema.Literals(["rollback", "end", "prune"])
-export type Until = typeof Until.Type
-
 /** What the walk knows of a kind without its types. */
 export interface Rules {
   /** The name in the plan and in JSON. */
   readonly kind: string
-  /** These kinds are released before it, wherever the plan has them; all others in the reverse order of their making. */
+  /** These kinds are released before it, wherever the plan has them, and so are those that keep it; others in the reverse order of their making. */
   readonly after?: ReadonlyArray<string> | undefined
-  /** While one of these kinds is left, it stays. */
+  /** What one of these kinds left in the same walk keeps it. */
   readonly keptBy?: ReadonlyArray<string> | undefined
   /** Whether an agent holds its slot as long as this could not be released, since it may live. */
   readonly occupies?: boolean | undefined
@@ -77,6 +70,12 @@ export interface Kind extends Rules {
 
 const unreadable = "its reference can't be read by this version"
 
+/** Where a kind's own pure function breaks, the walk goes on without its answer. */
+const orElse = <A>(f: () => A, other: A): A => Result.getOrElse(Result.try(f), () => other)
+
+/** A release whose kind does not say how long it may take. */
+const fallbackLimit = Duration.seconds(10)
+
 /** The kind that the walk calls. A reference that can't be decoded is reported, and nothing is done. */
 export const define = <Ref, Input, Made, E>(resource: Resource<Ref, Input, Made, E>): Kind => {
   const decode = Schema.decodeUnknownOption(Schema.toCodecJson(resource.Reference))
@@ -87,34 +86,40 @@ export const define = <Ref, Input, Made, E>(resource: Resource<Ref, Input, Made,
     occupies: resource.occupies,
     until: resource.until,
     release: (reference, subject) =>
-      Option.match(decode(reference), {
+      Option.match(orElse(() => decode(reference), Option.none()), {
         onNone: (): Release => ({
           reference: JSON.stringify(reference),
-          limit: Duration.seconds(1),
+          limit: fallbackLimit,
           once: Effect.succeed(failed(unreadable))
         }),
         onSome: (ref): Release => ({
-          reference: resource.describe(ref),
-          limit: resource.limit(ref, subject),
-          once: resource.release(ref, subject)
+          reference: orElse(() => resource.describe(ref), JSON.stringify(reference)),
+          limit: orElse(() => resource.limit(ref, subject), fallbackLimit),
+          // Suspended: a kind's release may do its work, or break, before it has given an effect.
+          once: Effect.suspend(() => resource.release(ref, subject))
         })
       }),
     probe: (reference, subject) =>
-      Option.match(decode(reference), {
+      Option.match(orElse(() => decode(reference), Option.none()), {
         onNone: () => Effect.succeed<Presence>({ _tag: "Unknown", reason: unreadable }),
-        onSome: (ref) => resource.probe(ref, subject)
+        onSome: (ref) => Effect.suspend(() => resource.probe(ref, subject))
       })
   }
 }
 
 /** A thing of the plan, with its reference as the registry will keep it. */
 export const planned = <Ref, Input, Made, E>(
-  resource: Pick<Resource<Ref, Input, Made, E>, "kind" | "Reference">,
+  resource: Pick<Resource<Ref, Input, Made, E>, "kind" | "Reference" | "until" | "occupies">,
   ref: Ref
 ): Effect.Effect<Planned, Schema.SchemaError> =>
   Effect.map(
     Schema.encodeEffect(Schema.toCodecJson(resource.Reference))(ref),
-    (reference) => ({ kind: resource.kind, reference })
+    (reference): Planned => ({
+      kind: resource.kind,
+      reference,
+      until: resource.until,
+      ...(resource.occupies === true ? { occupies: true } : {})
+    })
   )
 
 const retryDelay = Duration.millis(100)

@@ -11,25 +11,31 @@
  * will release it.
  */
 import { Effect, Exit, type Scope } from "effect"
-import { type Subject } from "../agent/Agent.ts"
+import type { Subject } from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
-import { type Planned } from "../agent/Plan.ts"
+import type { Planned, Until } from "../agent/Plan.ts"
 import { failed, type ReleaseRecord } from "../agent/Release.ts"
-import { type Kind, logRecord, release, type Rules, type Until } from "./Resource.ts"
+import { type Kind, logRecord, release, type Rules } from "./Resource.ts"
+
+/** The kinds that go before one: also those that may keep it, since only what they left can. */
+const firstOf = (rules: Pick<Rules, "after" | "keptBy"> | undefined): ReadonlyArray<string> => [
+  ...(rules?.after ?? []),
+  ...(rules?.keptBy ?? [])
+]
 
 /**
- * The order of the releases: the last made first, but each kind after all kinds that its `after` names. Where these go
- * in a circle, those of the circle keep the reverse order of their making.
+ * The order of the releases: the last made first, but each kind after all kinds that its `after` and `keptBy` name. Where
+ * these go in a circle, those of the circle keep the reverse order of their making.
  */
 export const order = <P extends { readonly kind: string }>(
   planned: ReadonlyArray<P>,
-  rulesOf: (kind: string) => Pick<Rules, "after"> | undefined
+  rulesOf: (kind: string) => Pick<Rules, "after" | "keptBy"> | undefined
 ): ReadonlyArray<P> => {
   const waiting = planned.toReversed()
   const ordered: Array<P> = []
   while (waiting.length > 0) {
     const isFree = ({ kind }: P) => {
-      const after = rulesOf(kind)?.after ?? []
+      const after = firstOf(rulesOf(kind))
       return !waiting.some((other) => other.kind !== kind && after.includes(other.kind))
     }
     const next = Math.max(waiting.findIndex(isFree), 0)
@@ -38,12 +44,12 @@ export const order = <P extends { readonly kind: string }>(
   return ordered
 }
 
-/** Kinds whose `after` goes in a circle; empty where there is none. */
-export const circle = (kinds: ReadonlyArray<Pick<Rules, "kind" | "after">>): ReadonlyArray<string> => {
+/** Kinds whose `after` and `keptBy` go in a circle; empty where there is none. */
+export const circle = (kinds: ReadonlyArray<Pick<Rules, "kind" | "after" | "keptBy">>): ReadonlyArray<string> => {
   let rest = kinds
   for (;;) {
     const names = new Set(rest.map(({ kind }) => kind))
-    const next = rest.filter(({ after = [], kind }) => after.some((name) => name !== kind && names.has(name)))
+    const next = rest.filter((rules) => firstOf(rules).some((name) => name !== rules.kind && names.has(name)))
     if (next.length === rest.length) return rest.map(({ kind }) => kind)
     rest = next
   }
@@ -60,6 +66,13 @@ export interface WalkOptions {
   readonly until: Until
   /** What the maker knows of its progress: what was not begun is passed over. Absent where a plan is all that is known. */
   readonly progress?: ((kind: string) => Progress) | undefined
+  /**
+   * What is done with a kind that this program does not know and that is due, as the plan says: `name` it as left, or
+   * `pass` it over, where the row proves that it has been released.
+   */
+  readonly unknown: "name" | "pass"
+  /** What an earlier walk left: of a kind that this program does not know, that record stays as it is. */
+  readonly before?: ReadonlyArray<ReleaseRecord> | undefined
   /** Called after each release, before the next; it must not fail. */
   readonly onRelease?: ((record: ReleaseRecord, planned: Planned) => Effect.Effect<void>) | undefined
 }
@@ -76,10 +89,10 @@ export const releaseAll = Effect.fn("Rollback.releaseAll")(function*(
   for (const planned of order(resources, (name) => known.get(name))) {
     const progress = options.progress?.(planned.kind) ?? "made"
     const kind = known.get(planned.kind)
-    if (progress === "not-begun" || (kind !== undefined && !isDue(kind.until, options.until))) continue
-    // Of an unknown kind nobody here can say when it is due: the rollback and the end name it, a prune keeps the row.
+    if (progress === "not-begun" || !isDue(kind?.until ?? planned.until ?? "end", options.until)) continue
+    if (kind === undefined && options.unknown === "pass") continue
     const record = kind === undefined
-      ? yield* left({ kind: planned.kind }, JSON.stringify(planned.reference), unknownKind)
+      ? yield* nameUnknown(planned, options.before ?? [])
       : yield* releaseOne(kind, planned, subject, report, progress === "made")
     report = CleanupReport.add(report, record)
     if (options.onRelease !== undefined) yield* options.onRelease(record, planned)
@@ -87,7 +100,22 @@ export const releaseAll = Effect.fn("Rollback.releaseAll")(function*(
   return report
 })
 
+/** The kinds of a plan that are due and that this program does not know. */
+export const unknownOf = (
+  kinds: ReadonlyArray<Kind>,
+  resources: ReadonlyArray<Planned>,
+  walk: Until
+): ReadonlyArray<string> =>
+  resources.flatMap(({ kind, until = "end" }) =>
+    isDue(until, walk) && !kinds.some((known) => known.kind === kind) ? [kind] : []
+  )
+
 const unknownKind = "this program does not know the kind; a program that provides it releases it"
+
+const nameUnknown = (planned: Planned, before: ReadonlyArray<ReleaseRecord>): Effect.Effect<ReleaseRecord> => {
+  const earlier = before.find(({ resource }) => resource === planned.kind)
+  return earlier === undefined ? left(planned, JSON.stringify(planned.reference), unknownKind) : Effect.succeed(earlier)
+}
 
 const releaseOne = (
   kind: Kind,

@@ -5,7 +5,7 @@
  * itself does with it, and need not be called.
  */
 export { type Subject } from "../agent/Agent.ts"
-export { type Planned } from "../agent/Plan.ts"
+export { type Planned, Until } from "../agent/Plan.ts"
 export { AlreadyGone, failed, isClean, kept, Released, ReleaseOutcome, ReleaseRecord } from "../agent/Release.ts"
 export {
   type Draft,
@@ -17,4 +17,4 @@ export {
   ResourceFailed,
   ResourceRefused
 } from "./Own.ts"
-export { type Kind, type Presence, type Resource, type Rules, Until } from "./Resource.ts"
+export { type Kind, type Presence, type Resource, type Rules } from "./Resource.ts"
