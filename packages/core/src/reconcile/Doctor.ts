@@ -7,7 +7,7 @@
  * finding is healthy.
  */
 import { Tmux } from "@slipway/tmux"
-import { Context, Effect, Layer, Schema } from "effect"
+import { Context, Duration, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
 import { AgentId, hasCommitted, isFinal } from "../agent/Agent.ts"
 import type { ReleaseOutcome } from "../agent/Release.ts"
@@ -38,6 +38,9 @@ export class Doctor extends Context.Service<Doctor, {
 }
 
 const pattern = "release-failures"
+
+/** How long a tmux server may take to make its socket, or to end. */
+const betweenLooks = Duration.seconds(1)
 
 const reap = "run 'slipway reap'"
 
@@ -123,8 +126,17 @@ const make = Effect.gen(function*() {
     return found
   })
 
+  // A server that just starts, or ends, has no socket for a moment either: lost is what is so at two looks.
+  const lostServers = Effect.gen(function*() {
+    const first = yield* Effect.provideContext(unreachable, looking)
+    if (first.length === 0) return first
+    yield* Effect.sleep(betweenLooks)
+    const again = yield* Effect.provideContext(unreachable, looking)
+    return again.filter(({ pid, start }) => first.some((seen) => seen.pid === pid && seen.start === start))
+  })
+
   const servers = Effect.gen(function*() {
-    const found = yield* Effect.provideContext(unreachable, looking)
+    const found = yield* lostServers
     const isFree = (yield* Effect.orElseSucceed(files.inspect(home.socket), () => undefined)) === undefined
     return found.map(({ pid }): Finding => ({
       kind: "tmux-server",
