@@ -79,13 +79,15 @@ const start = Effect.fnUntraced(function*(
   }
 })
 
+// On Node 22 what stands here may use `node:sqlite` itself; that Slipway is silent there is a test of its own.
+const silent = "--disable-warning=ExperimentalWarning"
+
 /** Runs a module of this directory; `through` is a command that becomes it, such as `nice -n 3`. */
 export const runModule = (file: string, args: ReadonlyArray<string>, through: ReadonlyArray<string> = []) =>
-  start([Path.join(import.meta.dirname, file), ...args], through)
+  start([silent, Path.join(import.meta.dirname, file), ...args], through)
 
-/** Runs a program that is given as text; on Node 22 it may use `node:sqlite` itself without a warning. */
-export const runText = (text: string, args: ReadonlyArray<string>) =>
-  start(["--disable-warning=ExperimentalWarning", "-e", text, ...args])
+/** Runs a program that is given as text. */
+export const runText = (text: string, args: ReadonlyArray<string>) => start([silent, "-e", text, ...args])
 
 /** Runs a module in so many processes, has them begin at once, and answers what each of them said last. */
 export const atOnce = Effect.fnUntraced(function*(count: number, file: string, args: ReadonlyArray<string>) {
