@@ -12,15 +12,12 @@
  * region.
  */
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Scope } from "effect"
-import * as Path from "node:path"
 import * as Agent from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
-import { tailBytes } from "../agent/LogEnd.ts"
 import { rowKind } from "../agent/Plan.ts"
 import { Home } from "../home/Home.ts"
-import { Files } from "../machine/Files.ts"
+import type { Files } from "../machine/Files.ts"
 import type { Host } from "../machine/Host.ts"
-import * as Layout from "../machine/Layout.ts"
 import { Observation } from "../reconcile/Observation.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
 import { Registry } from "../registry/Registry.ts"
@@ -87,7 +84,6 @@ export class Attempt extends Context.Service<Attempt, {
 
 const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   const stepLimit = Duration.fromInputUnsafe(options.stepLimit ?? "20 seconds")
-  const files = yield* Files
   const home = yield* Home
   const preparation = yield* Preparation
   const registry = yield* Registry
@@ -185,7 +181,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     progress: Rollback.Making["progress"]
   ) {
     const { id: agentId, plan, token } = candidate
-    const tail = yield* tails(plan.directory)
+    const tail = yield* observation.tails(candidate)
     const report = yield* Rollback.releaseAll(kinds, plan.resources, Agent.subjectOf(candidate), {
       until: "rollback",
       unknown: "name",
@@ -283,11 +279,6 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     return ended._tag === "Success"
       ? cause
       : Cause.map(cause, (failure): StepFailed => ({ ...failure, reason: ended.failure }))
-  })
-
-  const tails = Effect.fnUntraced(function*(path: string) {
-    const tail = (name: string) => Effect.orElseSucceed(files.readTail(Path.join(path, name), tailBytes), () => "")
-    return { stdout: yield* tail(Layout.stdoutFile), stderr: yield* tail(Layout.stderrFile) }
   })
 
   // An agent that has already ended is reconciled at once; if that can't be done now, the next command that reads it does

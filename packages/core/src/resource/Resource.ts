@@ -25,7 +25,10 @@ export type Presence =
 export interface Rules {
   /** The name in the plan and in JSON. */
   readonly kind: string
-  /** These kinds are released before it, wherever the plan has them, and so are those that keep it; others in the reverse order of their making. */
+  /**
+   * These kinds are released before it, wherever the plan has them, and so are those that keep it; others in the reverse
+   * order of their making.
+   */
   readonly after?: ReadonlyArray<string> | undefined
   /** What one of these kinds left in the same walk keeps it. */
   readonly keptBy?: ReadonlyArray<string> | undefined
