@@ -2,7 +2,8 @@
  * Bundles the command: `dist/bin.mjs` has its first lines, `dist/slipway.cjs` the program, so that it installs
  * nothing and starts fast. What is imported lazily becomes a chunk.
  */
-import { defineConfig, type Plugin, type RolldownOptions } from "rolldown"
+import { decode, encode } from "@jridgewell/sourcemap-codec"
+import type { Plugin, RolldownOptions } from "rolldown"
 
 // Node has loaded these before any program runs, but for what `node:fs` loads when it is asked for its streams.
 const loaded = new Set(["node:fs", "node:module", "node:os", "node:path", "node:url", "node:vm"])
@@ -71,13 +72,35 @@ const lateModules: Plugin = {
   }
 }
 
-/** Escapes what is not ASCII: the program is read as Latin-1. */
+const notAscii = /[^\0-\x7f]/g
+const hex = (unit: string): string => unit.charCodeAt(0).toString(16).padStart(4, "0")
+/** How many characters an escape is longer than what it stands for. */
+const longer = 5
+
+/**
+ * Escapes what is not ASCII, since the program is read as Latin-1; after the minifier, which would undo it. Behind each
+ * escape the columns of the map move by what it is longer.
+ */
 const ascii: Plugin = {
   name: "ascii",
-  renderChunk: (code) => ({
-    code: code.replaceAll(/[^\0-\x7f]/g, (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, "0")}`),
-    map: null
-  })
+  generateBundle(_, bundle) {
+    for (const [name, chunk] of Object.entries(bundle)) {
+      if (chunk.type !== "chunk") continue
+      const lines = chunk.code.split("\n").map((line) => Array.from(line.matchAll(notAscii), ({ index }) => index))
+      chunk.code = chunk.code.replaceAll(notAscii, (unit) => `\\u${hex(unit)}`)
+      const map = bundle[`${name}.map`]
+      if (map?.type !== "asset") continue
+      const parsed: { readonly mappings: string } = JSON.parse(String(map.source))
+      const moved = decode(parsed.mappings).map((segments, line) => {
+        const escaped = lines[line] ?? []
+        return segments.map((segment): typeof segment => {
+          const [column, ...rest] = segment
+          return [column + longer * escaped.filter((index) => index < column).length, ...rest]
+        })
+      })
+      map.source = JSON.stringify({ ...parsed, mappings: encode(moved) })
+    }
+  }
 }
 
 const common = {
@@ -95,7 +118,7 @@ const output = {
   minify: { compress: true, mangle: false, codegen: { removeWhitespace: true } }
 } satisfies RolldownOptions["output"]
 
-export default defineConfig([
+export default [
   {
     ...common,
     input: { slipway: "src/bin.ts" },
@@ -112,4 +135,4 @@ export default defineConfig([
     input: { bin: "src/Start.ts" },
     output: { ...output, format: "esm", entryFileNames: "[name].mjs" }
   }
-])
+] satisfies ReadonlyArray<RolldownOptions>

@@ -10,34 +10,42 @@ import { tmpdir } from "node:os"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { rolldown } from "rolldown"
+import * as Programs from "../../core/test/programs.ts"
+import configs from "../rolldown.config.ts"
 
 const packageDirectory = Path.join(import.meta.dirname, "..")
 
-const build = async (directory: string): Promise<string> => {
-  const bundle = await rolldown({
-    cwd: packageDirectory,
-    input: { bin: "src/bin.ts" },
-    platform: "node",
-    resolve: { conditionNames: ["source", "import", "node", "default"] }
+/** The command as it is published, `bin` and `dist`, built once for a state of the sources. */
+const build = (): Promise<string> =>
+  Programs.once("command", async (directory) => {
+    for (const { output, ...input } of configs) {
+      const bundle = await rolldown(input)
+      await bundle.write({ ...output, cleanDir: false, sourcemap: false, dir: Path.join(directory, "dist") })
+      await bundle.close()
+    }
+    Fs.cpSync(Path.join(packageDirectory, "bin"), Path.join(directory, "bin"), { recursive: true })
+    Fs.copyFileSync(Path.join(packageDirectory, "package.json"), Path.join(directory, "package.json"))
   })
-  await bundle.write({ dir: directory, format: "esm", entryFileNames: "[name].mjs" })
-  await bundle.close()
-  return Path.join(directory, "bin.mjs")
-}
 
 /**
- * Bundles the command as it is published, once for the tests of a file; answers with how to make a sandbox for one test.
- * `SLIPWAY_BUNDLE` names a finished bundle to test in its place.
+ * Puts the command where any user may run it, for the tests of a file; answers with how to make a sandbox for one test.
+ * `SLIPWAY_BUNDLE` names a finished one to test in its place.
  */
 export const useSandbox = () => {
   const directory = Fs.mkdtempSync(Path.join(tmpdir(), "slipway-bundle-"))
+  Fs.mkdirSync(Path.join(directory, "cache"), { mode: 0o700 })
   let bin = process.env["SLIPWAY_BUNDLE"]
   beforeAll(async () => {
-    bin ??= await build(directory)
+    if (bin !== undefined) return
+    Fs.cpSync(await build(), directory, { recursive: true })
+    bin = Path.join(directory, "bin", "slipway.mjs")
   })
   afterAll(() => Fs.rmSync(directory, { recursive: true, force: true }))
   const make = (user?: OrdinaryUser) =>
-    Effect.acquireRelease(Effect.sync(() => new Sandbox(bin ?? "", user)), (sandbox) => sandbox.close)
+    Effect.acquireRelease(
+      Effect.sync(() => new Sandbox(bin ?? "", Path.join(directory, "cache"), user)),
+      (sandbox) => sandbox.close
+    )
   return Object.assign(make(), {
     /** One that belongs to an ordinary user, who runs everything in it; this user, unless that is root. */
     ordinary: Effect.suspend(() => make(process.getuid?.() === 0 ? ordinaryUser(directory) : undefined))
@@ -163,7 +171,8 @@ export class Sandbox {
   readonly user: OrdinaryUser | undefined
   readonly #started: Array<Running> = []
 
-  constructor(bin: string, user?: OrdinaryUser) {
+  /** What the runs of a file have compiled is kept in `cache`, as it is kept for a user. */
+  constructor(bin: string, cache: string, user?: OrdinaryUser) {
     this.bin = bin
     this.user = user
     this.directory = Fs.realpathSync(Fs.mkdtempSync(Path.join(tmpdir(), "slipway-cli-")))
@@ -175,6 +184,7 @@ export class Sandbox {
     this.environment = {
       ...Object.fromEntries(inherited),
       HOME: this.directory,
+      XDG_CACHE_HOME: cache,
       SLIPWAY_HOME: this.home,
       NO_COLOR: "1"
     }
