@@ -9,7 +9,7 @@ import { DatabaseSync } from "node:sqlite"
 import { type Agent, type AgentId } from "../src/agent/Agent.ts"
 import { FileError, Files } from "../src/machine/Files.ts"
 import { Registry, RegistryUnavailable } from "../src/registry/Registry.ts"
-import { runText } from "./children.ts"
+import { runProgram } from "./children.ts"
 import { eventually, identify, linux, lives } from "./processes.ts"
 import { guarantee, lasting, only, open, openAround, request } from "./support/Scenario.ts"
 import * as World from "./support/World.ts"
@@ -139,7 +139,7 @@ describe("a finding comes with what it names, and goes with what it recommends",
         }, { onStep: (step) => Effect.sync(() => step === "commit" && process.kill(process.pid, "SIGKILL")) })).pipe(
           Effect.provide([Slipway.layer({ directory }), Logger.layer([])])
         ))`
-      const child = yield* runText(text, [world.home, world.project])
+      const child = yield* runProgram(text, [world.home, world.project])
       yield* eventually(() => child.process.signalCode === "SIGKILL")
       yield* finds(slipway, "dead-deployment", ["dying-", "(deploying)", "has ended"], "slipway reap")
       yield* reap(slipway)

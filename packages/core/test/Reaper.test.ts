@@ -8,7 +8,7 @@ import { DatabaseSync } from "node:sqlite"
 import { AgentId } from "../src/agent/Agent.ts"
 import { Registry } from "../src/registry/Registry.ts"
 import { services } from "../src/Services.ts"
-import { runModule, runText } from "./children.ts"
+import { runModule, runProgram } from "./children.ts"
 import { eventually, identify, lives } from "./processes.ts"
 import * as Faults from "./support/Faults.ts"
 import { agreed, guarantee, lasting, only, open, openAround, request, staying, written } from "./support/Scenario.ts"
@@ -97,7 +97,7 @@ const deployer = (
   moment: string,
   signal: NodeJS.Signals,
   { stepLimit = "20 seconds", type = "worker" }: { readonly stepLimit?: string; readonly type?: string } = {}
-) => runText(deployerText, [world.home, world.project, type, moment, signal, stepLimit])
+) => runProgram(deployerText, [world.home, world.project, type, moment, signal, stepLimit])
 
 const signalled = (child: { readonly process: { readonly signalCode: NodeJS.Signals | null } }) =>
   eventually(() => child.process.signalCode === "SIGKILL")
@@ -234,7 +234,7 @@ describe("an ending that nobody finished", () => {
         Effect.runFork(Effect.flatMap(Slipway, (slipway) => slipway.stop([id], { grace: "100 seconds", reason: "enough" })).pipe(
           Effect.provide([Slipway.layer({ directory }), Logger.layer([])])
         ))`
-        const stopper = yield* runText(text, [world.home, agent.id])
+        const stopper = yield* runProgram(text, [world.home, agent.id])
         yield* eventually(() => statuses(world)[0] === "ending")
         stopper.process.kill("SIGKILL")
         yield* signalled(stopper)

@@ -4,7 +4,7 @@ import { Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { AgentId, type StoppedBy } from "../src/agent/Agent.ts"
-import { runText } from "./children.ts"
+import { runProgram } from "./children.ts"
 import { eventually } from "./processes.ts"
 import { beat, beating, isGone, silent, stateOf } from "./support/Proof.ts"
 import { agreed, guarantee, numberIn, open, request, written } from "./support/Scenario.ts"
@@ -47,7 +47,7 @@ const deployElsewhere = Effect.fnUntraced(function*(world: World.World, input: D
     const [world, input] = process.argv.slice(1).map((text) => JSON.parse(text))
     const deploy = Effect.flatMap(Slipway, (slipway) => slipway.deploy(input))
     Effect.runPromise(Effect.provide(deploy, World.layer(world))).then(({ agent }) => process.stdout.write("committed " + agent.id + "\\n"))`
-  const child = yield* runText(text, [JSON.stringify(world), JSON.stringify(input)])
+  const child = yield* runProgram(text, [JSON.stringify(world), JSON.stringify(input)])
   const [, id = ""] = (yield* child.says("committed ")).split(" ")
   yield* eventually(() => child.process.exitCode !== null)
   return AgentId.make(id)

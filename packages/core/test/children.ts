@@ -7,6 +7,7 @@
 import { Effect, type Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import * as Path from "node:path"
+import * as Programs from "./programs.ts"
 
 export interface Child {
   readonly process: ChildProcess
@@ -27,7 +28,7 @@ const start = Effect.fnUntraced(function*(
   let ended = false
   const child = yield* Effect.acquireRelease(
     Effect.sync(() => {
-      const [program = process.execPath, ...words] = [...through, process.execPath, "--conditions=source", ...args]
+      const [program = process.execPath, ...words] = [...through, process.execPath, ...args]
       return spawn(program, words, { stdio: ["pipe", "pipe", "pipe"] })
     }),
     (child) =>
@@ -84,9 +85,16 @@ const silent = "--disable-warning=ExperimentalWarning"
 
 /** Runs a module of this directory; `through` is a command that becomes it, such as `nice -n 3`. */
 export const runModule = (file: string, args: ReadonlyArray<string>, through: ReadonlyArray<string> = []) =>
-  start([silent, Path.join(import.meta.dirname, file), ...args], through)
+  Effect.flatMap(
+    Effect.promise(() => Programs.ofModule(Path.join(import.meta.dirname, file))),
+    (program) => start([silent, program, ...args], through)
+  )
 
-/** Runs a program that is given as text. */
+/** Runs a program that is given as the text of a module. */
+export const runProgram = (text: string, args: ReadonlyArray<string>) =>
+  Effect.flatMap(Effect.promise(() => Programs.ofText(text)), (program) => start([silent, program, ...args]))
+
+/** Runs a script that is given as text. */
 export const runText = (text: string, args: ReadonlyArray<string>) => start([silent, "-e", text, ...args])
 
 /** Runs a module in so many processes, has them begin at once, and answers what each of them said last. */
