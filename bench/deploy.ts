@@ -186,7 +186,7 @@ export const exits = Effect.fnUntraced(function*(place: Place.Place, scale: numb
     ...Place.sleeper(opened),
     agent: { kind: "command", argv } as const,
     ready: "survive" as const,
-    readyWithinMillis: 10_000
+    readyWithin: 10_000
   })
   const samples = yield* interleave({
     early: Effect.fnUntraced(function*() {

@@ -33,7 +33,7 @@ export const cost = Effect.fnUntraced(function*(place: Place.Place, scale: numbe
       ...Place.sleeper(opened),
       agent: { kind: "command", argv: ["sh", "-c", script] },
       ready: "output",
-      readyWithinMillis: 20_000
+      readyWithin: 20_000
     }
     const { agent } = yield* opened.slipway.deploy(request)
     const [millis] = yield* timed(opened.slipway.stop([agent.id]))

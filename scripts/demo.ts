@@ -37,7 +37,7 @@ const request = (type: string, script: string, more: Partial<DeployInput> = {}):
   prompt: "the demo",
   agent: agent(script),
   ready: "output",
-  readyWithinMillis: 5000,
+  readyWithin: 5000,
   ...more
 })
 
@@ -152,7 +152,7 @@ const interruption = Effect.gen(function*() {
   yield* title("3. A deployment that is interrupted while it waits for its agent")
   const waiting = yield* Deferred.make<void>()
   const fiber = yield* Effect.forkChild(
-    slipway.deploy(request("interrupted", "steady.sh", { ready: "survive", readyWithinMillis: 60_000 }), {
+    slipway.deploy(request("interrupted", "steady.sh", { ready: "survive", readyWithin: 60_000 }), {
       onStep: (step) => step === "readiness" ? Deferred.succeed(waiting, undefined) : Effect.void,
       onRolledBack: (report) => say(`  rolled back: ${report.releases.map(({ resource }) => resource).join(", ")}`)
     })

@@ -120,7 +120,7 @@ const endedAs = (state: Agent.State, expected: string, fits: boolean) => check(`
 const succeeds = (ground: Ground) =>
   Effect.gen(function*() {
     const scene = yield* stage(ground, "success", () => ({ _tag: "answers" }), 150_000)
-    const { agent } = yield* scene.slipway.deploy({ ...scene.deploy, ready: "output", readyWithinMillis: 60_000 })
+    const { agent } = yield* scene.slipway.deploy({ ...scene.deploy, ready: "output", readyWithin: 60_000 })
     const ended = yield* scene.slipway.wait(agent.id)
     const said = yield* scene.slipway.output(agent.id).pipe(Stream.decodeText, Stream.mkString)
     const { state } = ended
@@ -150,7 +150,7 @@ const rollsBack = (ground: Ground) =>
   Effect.gen(function*() {
     const scene = yield* stage(ground, "rollback", () => ({ _tag: "refuses" }))
     const deployed = yield* Effect.result(
-      scene.slipway.deploy({ ...scene.deploy, ready: "survive", readyWithinMillis: 100_000 })
+      scene.slipway.deploy({ ...scene.deploy, ready: "survive", readyWithin: 100_000 })
     )
     if (Result.isSuccess(deployed)) return [check("the deployment fails", false, deployed.success.agent.state)]
     const { agentId, cleanup, isClean, message, step } = deployed.failure
@@ -168,7 +168,7 @@ const isInterrupted = (ground: Ground) =>
     const scene = yield* stage(ground, "interruption", () => ({ _tag: "hangs" }))
     const rolledBack = yield* Deferred.make<readonly [CleanupReport.CleanupReport, Agent.AgentId]>()
     const deploying = yield* Effect.forkChild(
-      scene.slipway.deploy({ ...scene.deploy, ready: "survive", readyWithinMillis: 100_000 }, {
+      scene.slipway.deploy({ ...scene.deploy, ready: "survive", readyWithin: 100_000 }, {
         onRolledBack: (report, id) => Deferred.succeed(rolledBack, [report, id])
       })
     )

@@ -36,7 +36,7 @@ const deploy = (slipway: Slipway["Service"]) =>
     type: "worker",
     agent: { kind: "command", argv: ["sh", "-c", "echo up; exec sleep 1000"] },
     ready: survived[verb] === undefined ? "output" : "survive",
-    readyWithinMillis: survived[verb] ?? 20_000
+    readyWithin: survived[verb] ?? 20_000
   }, observer)
 
 const stop = Effect.fnUntraced(function*(slipway: Slipway["Service"]) {

@@ -56,7 +56,7 @@ const staying = (world: World.World, type: string): DeployInput => ({
   type,
   agent: { kind: "command", argv: ["sh", "-c", "echo up; exec sleep 1000"] },
   ready: "output",
-  readyWithinMillis: 20_000
+  readyWithin: 20_000
 })
 
 /** Deploys an agent that stays, and answers with its id. */

@@ -4,12 +4,12 @@
  * Help that was asked for goes to standard output. For a command line that can't be used, standard error gets the
  * problem and names the help to read, never the whole help. With `--json`, standard output also gets one JSON value.
  */
+import { DeployDocument, Document } from "@slipway/core"
 import { Effect, Layer, Option } from "effect"
 import { Argument, CliConfig, CliError, CliOutput, Command, Flag, GlobalFlag } from "effect/cli"
 import * as Durations from "./Durations.ts"
 import * as Help from "./Help.ts"
 import { Output, plainLines } from "./Output.ts"
-import * as Shapes from "./Shapes.ts"
 
 export { Argument, Command, Flag }
 
@@ -161,8 +161,8 @@ const layerPresenter = Layer.unwrap(Effect.map(Output, (output) => {
           const problem = usageText(event.errors)
           const path = event.commandPath.join(" ")
           const failed = event.commandPath[1] === "deploy"
-            ? Shapes.notDeployed({ error: problem, tag: "UsageError", step: "request" })
-            : Shapes.failed(problem, "UsageError")
+            ? DeployDocument.notDeployed({ error: problem, tag: "UsageError", step: "request" })
+            : Document.failed(problem, "UsageError")
           return Effect.andThen(
             output.note(`slipway: ${plainLines(problem)}\n         see '${path} --help'`),
             output.answer(failed, "")

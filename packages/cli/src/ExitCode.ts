@@ -20,6 +20,31 @@ export const unsuccessful = 8
 export const defect = 70
 export const timedOut = 124
 
+/** What each code says, for help, README and docs/CLI.md; the last is of a family. */
+export const meanings: ReadonlyArray<readonly [code: string, meaning: string]> = [
+  [String(done), "done"],
+  [String(unhealthy), "'doctor' found something"],
+  [String(usage), "the command line or its input can't be used; nothing was made"],
+  [String(refused), "refused: a limit, a duplicate, a key, an unknown task or parent; nothing was made"],
+  [
+    String(environment),
+    "tmux, the agent's program, the disk, permissions, the registry, limits or namespaces; nothing was made. Also an answer that could not be written"
+  ],
+  [String(rolledBack), "the deployment failed, and was rolled back clean"],
+  [
+    String(leftBehind),
+    "something could not be released, or a second signal cut the rollback short; it is named, and tried again by 'reap' and 'ps'"
+  ],
+  [String(notFound), "there is no such agent, task or stray"],
+  [
+    String(unsuccessful),
+    "an agent that was waited for ended, and not with success ('wait --exit-code' ends with its own code)"
+  ],
+  [String(defect), "a defect in Slipway"],
+  [String(timedOut), "the wait timed out"],
+  ["128+n", "ended by signal n, and rolled back clean"]
+]
+
 type Tag = Exclude<Failure, DeployError>["_tag"] | DeployError["reason"]["_tag"]
 
 /** By tag, for a failure before anything was made; what fails later is `rolledBack` or `leftBehind`, whatever the tag. */

@@ -5,6 +5,7 @@
  */
 import { Option } from "effect"
 import type { HelpDoc } from "effect/cli"
+import * as ExitCode from "./ExitCode.ts"
 import type { Style } from "./Output.ts"
 
 export interface Look {
@@ -70,21 +71,6 @@ const usage = (doc: HelpDoc.HelpDoc): string => {
   return [path, isGroup ? "COMMAND" : "", "[FLAGS]", ...args].filter((part) => part !== "").join(" ")
 }
 
-const exitCodes: ReadonlyArray<readonly [string, string]> = [
-  ["0", "done"],
-  ["1", "'doctor' found something"],
-  ["2", "the command line or its input can't be used; nothing was made"],
-  ["3", "refused: a limit, a duplicate, a key, an unknown task or parent; nothing was made"],
-  ["4", "tmux, the agent's program, the disk, permissions or the registry; nothing was made"],
-  ["5", "the deployment failed, and was rolled back clean"],
-  ["6", "something could not be released; it is named, and tried again"],
-  ["7", "there is no such agent, task or stray"],
-  ["8", "an agent that was waited for ended, and not with success"],
-  ["70", "a defect in Slipway"],
-  ["124", "the wait timed out"],
-  ["128+n", "ended by signal n, and rolled back clean"]
-]
-
 /** The help of one command. */
 export const render = (doc: HelpDoc.HelpDoc, look: Look): string => {
   const { paint, width } = look
@@ -112,7 +98,7 @@ export const render = (doc: HelpDoc.HelpDoc, look: Look): string => {
         description === undefined ? [`  ${command}`] : [paint("dim", `  # ${description}`), `  ${command}`]
       )
     ),
-    ...(isRoot ? section("Exit codes", rows(exitCodes, look)) : []),
+    ...(isRoot ? section("Exit codes", rows(ExitCode.meanings, look)) : []),
     "",
     isRoot
       ? "'slipway COMMAND --help' says more about a command."

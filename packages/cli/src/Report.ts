@@ -4,53 +4,33 @@
  * A failure is one short message on standard error that says what to do; with `--json` also one value on standard
  * output. A defect is named as one, without a stack trace unless the log level is debug. Nothing here fails.
  */
-import { CleanupReport, DeployError } from "@slipway/core"
+import { CleanupReport, DeployDocument, DeployError, Document, requestSentence } from "@slipway/core"
 import { Cause, Effect, Option } from "effect"
-import * as Durations from "./Durations.ts"
 import type { Failure } from "./Errors.ts"
 import * as ExitCode from "./ExitCode.ts"
 import { Output, plain, plainLines } from "./Output.ts"
-import * as Shapes from "./Shapes.ts"
 
 const tailLines = 10
 
 const indented = (text: string): string =>
   plainLines(text).trimEnd().split("\n").slice(-tailLines).map((line) => `    ${line}`).join("\n")
 
+/** The fields of a request whose flag has another name than theirs. */
 const flags: Readonly<Record<string, string>> = {
   agent: "the command or agent",
-  allowDuplicate: "--allow-duplicate",
   description: "DESCRIPTION",
   environment: "--env",
-  maxAgents: "--max-agents",
-  maxConcurrent: "--max-concurrent",
-  maxDepth: "--max-depth",
-  firstOutputMillis: "--first-output-within",
-  maxRunMillis: "--max-run",
-  prompt: "the prompt",
-  readyWithinMillis: "--ready-within",
-  stallMillis: "--stall-after"
+  projects: "--project",
+  prompt: "the prompt"
 }
 
-// A range of milliseconds means nothing to a person who gave a duration.
-const worded = (field: string, problem: string): string =>
-  field.endsWith("Millis")
-    ? problem.replace(
-      /a value between (\d+) and (\d+)$/,
-      (_, least, most) => `a duration between ${least}ms and ${Durations.short(Number(most))}`
-    )
-    : problem
+const flagOf = ([field = ""]: ReadonlyArray<string>): string =>
+  flags[field] ?? `--${field.replaceAll(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`)}`
 
 /** What a failure says; an invalid request in the words of the command line, since its author wrote no fields. */
 export const messageOf = (failure: Failure): string => {
   const reason = failure instanceof DeployError ? failure.reason : failure
-  if (reason._tag !== "InvalidRequest") return failure.message
-  const problems = [...reason.problem.matchAll(/(.+?)\s+at \["(\w+)"\](?:\[[^\]]*\])*\s*/gs)]
-  return problems.length === 0
-    ? failure.message
-    : problems.map(([, problem = "", field = ""]) =>
-      `${flags[field] ?? `--${field}`}: ${worded(field, problem.replace(/^Expected /, "expected "))}`
-    ).join("; ")
+  return reason._tag === "InvalidRequest" ? requestSentence(reason.issues, flagOf) : failure.message
 }
 
 /** A failure for people. */
@@ -71,8 +51,8 @@ export const describe = (failure: Failure): string => {
 /** A failure as a JSON value. */
 export const toJson = (failure: Failure): unknown =>
   failure instanceof DeployError
-    ? Shapes.deployError(failure, messageOf(failure))
-    : Shapes.failed(messageOf(failure), failure._tag)
+    ? DeployDocument.failure(failure, messageOf(failure))
+    : Document.failed(messageOf(failure), failure._tag)
 
 /** Shows a failure, and answers with its exit code. */
 export const failure = Effect.fnUntraced(function*(failure: Failure) {
@@ -92,7 +72,7 @@ export const defect = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>, o
     }`
   )
   if (options.trace) yield* output.note(Cause.pretty(cause))
-  yield* output.answer(Shapes.failed(`a defect in Slipway: ${what}`, "Defect"), "")
+  yield* output.answer(Document.failed(`a defect in Slipway: ${what}`, "Defect"), "")
   return ExitCode.defect
 })
 
@@ -100,7 +80,7 @@ export const defect = Effect.fnUntraced(function*(cause: Cause.Cause<unknown>, o
 export const interrupted = Effect.fnUntraced(function*(signal: NodeJS.Signals | undefined) {
   const output = yield* Output
   if (!(yield* output.answered)) {
-    yield* output.answer(Shapes.failed(`interrupted by ${signal ?? "the runtime"}`, "Interrupted"), "")
+    yield* output.answer(Document.failed(`interrupted by ${signal ?? "the runtime"}`, "Interrupted"), "")
   }
   return ExitCode.ofSignal(signal ?? "SIGINT")
 })

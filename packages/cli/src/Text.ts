@@ -1,7 +1,7 @@
 /**
  * How agents and tasks read: states in words, tables with aligned columns, trees. Pure; nothing here prints.
  */
-import { Agent, View } from "@slipway/core"
+import { Agent, Document } from "@slipway/core"
 import { DateTime } from "effect"
 import * as Durations from "./Durations.ts"
 import { plain, type Style } from "./Output.ts"
@@ -55,7 +55,7 @@ const resultOf = ({ code, outcome, signal }: Extract<Agent.State, { readonly _ta
 /** How an agent ended, or what it does, to be said of it. */
 export const ending = (agent: Agent.Agent): string => {
   const { state } = agent
-  const view = View.agent(agent)
+  const view = Document.agent(agent)
   switch (state._tag) {
     case "exited":
       return resultOf(state)

@@ -345,7 +345,8 @@ const counting = Effect.fnUntraced(function*(box: Sandbox, every = "100ms") {
   return { watching, pid: watching.child.pid ?? 0, after }
 })
 
-const residentKilobytes = (pid: number): number => Number(/^VmRSS:\s+(\d+) kB$/m.exec(procFile(pid, "status"))?.[1])
+// What is resident now rises and falls with what else the machine has to do; the peak only rises.
+const peakKilobytes = (pid: number): number => Number(/^VmHWM:\s+(\d+) kB$/m.exec(procFile(pid, "status"))?.[1])
 
 const openFiles = (pid: number): number => Fs.readdirSync(`/proc/${pid}/fd`).length
 
@@ -365,16 +366,16 @@ const turnRatio = 0.5
 
 describe.skipIf(process.platform !== "linux")("a standing reaper is cheap", () => {
   it.live(
-    `its memory after 200 turns is at most ${memoryRatio} times that after 50, and no file stays open`,
+    `its peak of memory after 200 turns is at most ${memoryRatio} times that after 50, and no file stays open`,
     () =>
       Effect.gen(function*() {
         const box = yield* sandbox
         for (const type of ["first", "second", "third"]) yield* box.deploy("exec sleep 300", ["--type", type])
         const { after, pid, watching } = yield* counting(box)
         yield* after(50)
-        const early = { memory: residentKilobytes(pid), files: openFiles(pid) }
+        const early = { memory: peakKilobytes(pid), files: openFiles(pid) }
         yield* after(200)
-        const late = { memory: residentKilobytes(pid), files: openFiles(pid) }
+        const late = { memory: peakKilobytes(pid), files: openFiles(pid) }
         const ratio = late.memory / early.memory
         if (process.env["SLIPWAY_STATISTICS"] !== undefined) console.log(early, late, ratio)
         assert.isBelow(ratio, memoryRatio, JSON.stringify([early, late]))

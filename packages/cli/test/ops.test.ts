@@ -118,7 +118,7 @@ describe("reap", () => {
       assert.deepStrictEqual([nothing.code, nothing.value], [0, { success: true, items: [], not_found: [] }])
       const told = yield* box.run(["reap", "--plan", "empty"])
       assert.match(told.stdout, /^Nothing of this plan/)
-      save("strange", { ...plan, homeId: "0123456789ab" })
+      save("strange", { ...plan, home_id: "0123456789ab" })
       Fs.writeFileSync(box.path("nonsense"), "{\"items\": 1}")
       for (
         const [file, problem] of [

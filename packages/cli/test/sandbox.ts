@@ -3,7 +3,8 @@
  * directory. When the scope closes everything is stopped, and nothing may be left: no session, no process, no file.
  */
 import { afterAll, assert, beforeAll } from "@effect/vitest"
-import { Effect, Schedule } from "effect"
+import { Document } from "@slipway/core"
+import { Effect, Result, Schedule, Schema } from "effect"
 import { type ChildProcess, execFileSync, spawn, spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
 import { tmpdir } from "node:os"
@@ -12,6 +13,7 @@ import { DatabaseSync } from "node:sqlite"
 import { rolldown } from "rolldown"
 import * as Programs from "../../core/test/programs.ts"
 import configs from "../rolldown.config.ts"
+import * as Answers from "../src/Answers.ts"
 
 const packageDirectory = Path.join(import.meta.dirname, "..")
 
@@ -162,6 +164,27 @@ export class Running {
   }
 }
 
+const isFailure = Schema.is(Schema.Struct(Document.FailureDocument.fields))
+
+/** Fails where an answer is not as docs/CLI.md says that this command answers, field by field. */
+const assertDocumented = (args: ReadonlyArray<string>, value: unknown): void => {
+  const words = args.slice(0, args.includes("--") ? args.indexOf("--") : undefined).filter((word) =>
+    /^[a-z]+$/.test(word)
+  )
+  const documented = Object.entries(Answers.ofCommand).find(([command]) =>
+    command.split(" ").every((word, index) => words[index] === word)
+  )
+  if (documented === undefined || isFailure(value) && Object.keys(value).length === 3) return
+  const [command, schema] = documented
+  const decoded = Schema.decodeUnknownResult(Schema.Union([schema]))(value, {
+    onExcessProperty: "error",
+    errors: "all"
+  })
+  if (Result.isFailure(decoded)) {
+    assert.fail(`the answer of ${command} is not as documented: ${decoded.failure.message}`)
+  }
+}
+
 export class Sandbox {
   readonly directory: string
   readonly project: string
@@ -227,7 +250,9 @@ export class Sandbox {
         /^[^\n]+\n$/,
         `one line of JSON on standard output, not ${JSON.stringify(stdout)}; ${stderr}`
       )
-      return { code, stderr, value: JSON.parse(stdout) }
+      const value = JSON.parse(stdout)
+      assertDocumented(args, value)
+      return { code, stderr, value }
     })
 
   /** Deploys a command that is expected to come up; answers with the success. */

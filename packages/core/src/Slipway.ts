@@ -8,11 +8,12 @@
  */
 import { Context, DateTime, type Duration, Effect, Layer, Option, Result, Schema, type Scope, Stream } from "effect"
 import type { Agent } from "./agent/Agent.ts"
+import { durationOf, invalid, type InvalidRequest } from "./agent/InvalidRequest.ts"
 import { fromRequest, type Task, type TaskCounts, TaskId, TaskRequest } from "./agent/Task.ts"
 import * as Workspace from "./agent/Workspace.ts"
 import { Deployer, type Deployment, type Observer } from "./deployment/Deployer.ts"
 import type { DeployError } from "./deployment/DeployError.ts"
-import { type DeployInput, invalid, type InvalidRequest } from "./deployment/DeployRequest.ts"
+import type { DeployInput } from "./deployment/DeployRequest.ts"
 import { WorkingDirectoryMissing } from "./deployment/Preflight.ts"
 import { Preparation } from "./deployment/Preparation.ts"
 import { Events, type FollowOptions } from "./home/Events.ts"
@@ -90,7 +91,7 @@ export class Slipway extends Context.Service<Slipway, {
   readonly stop: (
     ids: ReadonlyArray<string>,
     request?: StopRequest
-  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError | SelfStopRefused>
+  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | InvalidRequest | RegistryError | SelfStopRefused>
   readonly output: (
     id: string,
     options?: OutputOptions
@@ -108,13 +109,13 @@ export class Slipway extends Context.Service<Slipway, {
    * Reaps every so often, as the one standing reaper of this home, until it is interrupted. So every end is seen, and
    * limits of time are enforced, without another process. A turn that fails is told as such, and does not end the stream.
    */
-  readonly watch: (options?: WatchOptions) => Stream.Stream<Watched, ReaperRunning | Files.FileError>
+  readonly watch: (options?: WatchOptions) => Stream.Stream<Watched, Files.FileError | InvalidRequest | ReaperRunning>
   /** The audit of the home and of the machine. */
   readonly doctor: Effect.Effect<Diagnosis, RegistryError>
   /** Totals since the registry was made. */
   readonly totals: Effect.Effect<Totals, RegistryError>
   /** Forgets agents that ended long ago, with their files. */
-  readonly prune: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, RegistryError>
+  readonly prune: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, InvalidRequest | RegistryError>
 }>()("@slipway/core/Slipway") {
   /** Over given services: tests put their own in their place. */
   static readonly layerNoDeps = (options: SlipwayOptions = {}) => layerNoDeps(options)
@@ -210,23 +211,26 @@ const make = Effect.gen(function*() {
   })
 })
 
-const layerWatch = (options: WatchOptions): Layer.Layer<never, never, Slipway> =>
+const layerWatch = (options: WatchOptions): Layer.Layer<never, InvalidRequest, Slipway> =>
   Layer.effectDiscard(Effect.gen(function*() {
     const slipway = yield* Slipway
-    const pause = Effect.sleep(options.every ?? Watch.defaultInterval)
+    const every = yield* durationOf("every", options.every ?? Watch.defaultInterval)
     const turns = Stream.runForEach(
-      slipway.watch(options),
+      slipway.watch({ ...options, every }),
       (watched) =>
         watched._tag === "Turn" && Result.isFailure(watched.result)
           ? Effect.logWarning(watched.result.failure.message)
           : Effect.void
     ).pipe(
       Effect.catchTag("ReaperRunning", (running) => Effect.logDebug(running.message)),
-      Effect.catchTag("FileError", (error) => Effect.logWarning(error.message)),
+      Effect.catchTags({
+        FileError: (error) => Effect.logWarning(error.message),
+        InvalidRequest: (error) => Effect.logWarning(error.message)
+      }),
       // A defect in one turn must not leave the program without a watch for the rest of its life.
       Effect.catchDefect((defect) => Effect.logError("a turn of the watch broke", defect))
     )
-    yield* Effect.forkScoped(Effect.forever(Effect.andThen(turns, pause)))
+    yield* Effect.forkScoped(Effect.forever(Effect.andThen(turns, Effect.sleep(every))))
   }))
 
 const layerNoDeps = (options: SlipwayOptions) => {

@@ -4,13 +4,16 @@
 export * as Agent from "./agent/Agent.ts"
 export * as AgentCommand from "./agent/AgentCommand.ts"
 export * as CleanupReport from "./agent/CleanupReport.ts"
+export { described, descriptionOf } from "./agent/Described.ts"
+export * as Document from "./agent/Document.ts"
+export { InvalidRequest, RequestIssue, requestSentence } from "./agent/InvalidRequest.ts"
 export { type ReleaseOutcome, type ReleaseRecord } from "./agent/Release.ts"
 export * as Task from "./agent/Task.ts"
-export * as View from "./agent/View.ts"
 export { WorkspaceUnusable } from "./agent/Workspace.ts"
+export * as DeployDocument from "./deployment/DeployDocument.ts"
 export { type Deployment, type Observer } from "./deployment/Deployer.ts"
 export * from "./deployment/DeployError.ts"
-export { type DeployInput, DeployRequest, InvalidRequest, maxPromptBytes } from "./deployment/DeployRequest.ts"
+export { type DeployInput, DeployRequest, maxPromptBytes } from "./deployment/DeployRequest.ts"
 export {
   AttributeRefused,
   OtherNamespace,
@@ -42,7 +45,7 @@ export { type OutputOptions, SelfStopRefused, type StopRequest } from "./reconci
 export { type Diagnosis, type Finding } from "./reconcile/Doctor.ts"
 export * as Metrics from "./reconcile/Metrics.ts"
 export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
-export { Item, type Reaped, type ReapOptions, ReapPlan } from "./reconcile/Reaper.ts"
+export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/Reaper.ts"
 export { type Turn, type Watched, type WatchOptions } from "./reconcile/Watch.ts"
 export * from "./registry/Admission.ts"
 export {
@@ -59,7 +62,8 @@ export {
   RegistryTooNew,
   RegistryUnavailable,
   type ReleaseTotal,
-  type Totals
+  type Totals,
+  UnavailableBecause
 } from "./registry/Registry.ts"
 export { type Draft, InvalidResources, type OwnKind, ResourceFailed, ResourceRefused } from "./resource/Own.ts"
 export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"

@@ -9,7 +9,7 @@ import * as World from "./support/World.ts"
 
 /** A window that no test waits for: what is decided early is far from its end. */
 const window = Duration.seconds(30)
-const patient = { readyWithinMillis: Duration.toMillis(window) } as const
+const patient = { readyWithin: Duration.toMillis(window) } as const
 
 const wellBefore = (took: Duration.Duration) => assert.isBelow(Duration.toMillis(took), Duration.toMillis(window) / 3)
 
@@ -25,7 +25,7 @@ describe("readiness", () => {
       Effect.gen(function*() {
         const slipway = yield* open(world)
         const [took, { agent, reused }] = yield* Effect.timed(
-          slipway.deploy(request(world, "exec sleep 1000", { ready: "survive", readyWithinMillis: 400 }))
+          slipway.deploy(request(world, "exec sleep 1000", { ready: "survive", readyWithin: 400 }))
         )
         assert.isAtLeast(Duration.toMillis(took), 400)
         assert.isFalse(reused)
@@ -56,7 +56,7 @@ describe("readiness", () => {
         const slipway = yield* open(world)
         const error = yield* Effect.flip(
           slipway.deploy(
-            request(world, "echo still thinking >&2; exec sleep 1000", { ready: "output", readyWithinMillis: 600 })
+            request(world, "echo still thinking >&2; exec sleep 1000", { ready: "output", readyWithin: 600 })
           )
         )
         const reason = reasonOf(error, "NoFirstOutput")
@@ -185,7 +185,7 @@ describe("an idempotency key", () => {
     (world) =>
       Effect.gen(function*() {
         const layers = [yield* open(world), yield* open(world), yield* open(world)]
-        const wanted = request(world, "exec sleep 1000", { key: "shared", readyWithinMillis: 700 })
+        const wanted = request(world, "exec sleep 1000", { key: "shared", readyWithin: 700 })
         const deployments = yield* Effect.forEach([...layers, ...layers], (slipway) => slipway.deploy(wanted), {
           concurrency: "unbounded"
         })
@@ -258,7 +258,7 @@ describe("slots", () => {
               task: task.id,
               type,
               ready: "output",
-              readyWithinMillis: 20_000
+              readyWithin: 20_000
             })),
           { concurrency: "unbounded" }
         )

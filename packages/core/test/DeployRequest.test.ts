@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Exit, Schema } from "effect"
+import { Duration, Effect, Exit, Schema } from "effect"
 import { AgentType } from "../src/agent/Agent.ts"
 import { AgentSpec } from "../src/agent/AgentCommand.ts"
 import {
@@ -30,17 +30,23 @@ const full: DeployInput = {
   environment: { TOKEN: "secret", EMPTY: "", _x9: "a\nb" },
   key: "k",
   ready: "output",
-  readyWithinMillis: 0,
-  maxRunMillis: 1,
-  firstOutputMillis: 1,
-  stallMillis: 1
+  readyWithin: 0,
+  maxRun: 1,
+  firstOutputWithin: "2 seconds",
+  stallAfter: { minutes: 3 }
 }
 
 describe("decode", () => {
   it.effect("a request with all or nothing set decodes to itself", () =>
     Effect.gen(function*() {
       assert.deepStrictEqual<unknown>(yield* decode(minimal), minimal)
-      assert.deepStrictEqual<unknown>(yield* decode(full), full)
+      assert.deepStrictEqual<unknown>(yield* decode(full), {
+        ...full,
+        readyWithin: Duration.zero,
+        maxRun: Duration.millis(1),
+        firstOutputWithin: Duration.seconds(2),
+        stallAfter: Duration.minutes(3)
+      })
     }))
 
   it.effect("a prompt has 1 byte to 10 MB of text", () =>
@@ -50,9 +56,9 @@ describe("decode", () => {
       ) {
         assert.strictEqual((yield* decode({ ...minimal, prompt })).prompt, prompt)
       }
-      assert.include(yield* problem({ ...minimal, prompt: "" }), "the prompt is empty")
+      assert.include(yield* problem({ ...minimal, prompt: "" }), "a prompt that is not empty")
       const long = yield* problem({ ...minimal, prompt: `${"x".repeat(maxPromptBytes)}y` })
-      assert.include(long, `the prompt has ${maxPromptBytes + 1} bytes`)
+      assert.include(long, `and it has ${maxPromptBytes + 1}`)
       assert.isBelow(long.length, 300)
       // What counts is bytes, not characters.
       assert.include(yield* problem({ ...minimal, prompt: "é".repeat(maxPromptBytes / 2 + 1) }), "bytes")
@@ -104,13 +110,20 @@ describe("decode", () => {
         { key: "" },
         { key: "x".repeat(201) },
         { ready: "soon" },
-        { readyWithinMillis: -1 },
-        { readyWithinMillis: Number.NaN },
-        { readyWithinMillis: Number.POSITIVE_INFINITY },
-        { maxRunMillis: 0 },
-        { maxRunMillis: 1e15 },
-        { firstOutputMillis: 0 },
-        { stallMillis: -1 },
+        { readyWithin: -1 },
+        { readyWithin: Number.NaN },
+        { readyWithin: Number.POSITIVE_INFINITY },
+        { maxRun: 0 },
+        { maxRun: 1e15 },
+        { firstOutputWithin: 0 },
+        { stallAfter: -1 },
+        { stallAfter: "Infinity" },
+        { maxRun: "1 fortnight" },
+        { maxRun: "" },
+        { maxRun: null },
+        { maxRun: {} },
+        { maxRun: [1] },
+        { maxRun: "367 days" },
         { promt: "a slip of the pen" },
         { agent: { kind: "command", argv: [] } },
         { agent: { kind: "command", argv: [""] } },
@@ -125,6 +138,33 @@ describe("decode", () => {
         assert.include(yield* problem({ ...minimal, ...part }), field)
       }
       for (const input of [null, undefined, 1, "text", []]) yield* problem(input)
+    }))
+
+  it.effect("a refusal says field by field what is expected, as data and as a sentence", () =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(decode({
+        ...minimal,
+        prompt: "",
+        type: "Worker",
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- requests come from outside, whatever their type says
+        ready: "soon" as "output",
+        maxRun: "400 days",
+        environment: { A: "x\0" }
+      }))
+      assert.deepStrictEqual<unknown>(error.issues.map(({ path }) => path), [
+        ["type"],
+        ["prompt"],
+        ["environment", "A"],
+        ["ready"],
+        ["maxRun"]
+      ])
+      assert.strictEqual(error.issues[4]?.expected, "a duration between 1ms and 366d")
+      assert.strictEqual(error.issues[3]?.expected, "\"survive\" or \"output\" or \"none\"")
+      assert.include(error.message, "the request is not valid: type: expected ")
+      assert.include(
+        error.message,
+        "; prompt: expected a prompt that is not empty; environment.A: expected a value without"
+      )
     }))
 
   const secret = "s3cr3t-value"
@@ -227,10 +267,10 @@ describe("the digest", () => {
         { environment: { TOKEN: "secret", EMPTY: "" } },
         { environment: { TOKEN: "secret", EMPTY: "", _x9: "a\nb", MORE: "" } },
         { ready: "survive" },
-        { readyWithinMillis: 1 },
-        { maxRunMillis: 2 },
-        { firstOutputMillis: 2 },
-        { stallMillis: 2 }
+        { readyWithin: 1 },
+        { maxRun: 2 },
+        { firstOutputWithin: 2 },
+        { stallAfter: 2 }
       ]
       const { environment: _, ...bare } = full
       const digests = [

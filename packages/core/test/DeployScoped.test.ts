@@ -20,7 +20,7 @@ describe("deployScoped stops its agent, with proof, when the scope closes", () =
     Effect.gen(function*() {
       const slipway = yield* open(world)
       const { agent } = yield* Effect.scoped(Effect.tap(
-        slipway.deployScoped(request(world, stubborn, { ready: "output", readyWithinMillis: 20_000 })),
+        slipway.deployScoped(request(world, stubborn, { ready: "output", readyWithin: 20_000 })),
         () => Effect.sync(() => assert.lengthOf(World.sessions(world), 1))
       ))
       isGone(world)

@@ -236,7 +236,7 @@ describe("a finding comes with what it names, and goes with what it recommends",
       Effect.gen(function*() {
         const slipway = yield* open(world)
         const script = "trap '' HUP; echo up; while :; do sleep 0.1; done"
-        const { agent } = yield* slipway.deploy(request(world, script, { ready: "output", readyWithinMillis: 20_000 }))
+        const { agent } = yield* slipway.deploy(request(world, script, { ready: "output", readyWithin: 20_000 }))
         tmux(world, "kill-session", "-t", `=${agent.plan.session}`)
         yield* eventually(() => World.sessions(world).length === 0)
         yield* finds(slipway, "session-gone", [agent.id], "slipway stop")
@@ -386,7 +386,9 @@ describe("a pattern in releases that failed", () => {
             ...service,
             transition: (id, f, event) =>
               event.detail === "committed"
-                ? Effect.fail(new RegistryUnavailable({ operation: "store the commit", reason: "injected" }))
+                ? Effect.fail(
+                  new RegistryUnavailable({ operation: "store the commit", because: "other", reason: "injected" })
+                )
                 : service.transition(id, f, event)
           }),
         files: (service) =>

@@ -2,7 +2,7 @@
  * What stands at the doors of the library: ids as they come from outside, the watch, and the facade of promises.
  */
 import { assert, describe } from "@effect/vitest"
-import { Slipway } from "@slipway/core"
+import { InvalidRequest, Slipway } from "@slipway/core"
 import { open as openClient } from "@slipway/core/promise"
 import { Deferred, Effect, Fiber, Layer, Result, Stream } from "effect"
 import { guarantee, lasting, open, request } from "./support/Scenario.ts"
@@ -35,6 +35,34 @@ describe("an id that does not have the form of one", () => {
           assert.deepStrictEqual(tags, [...Array(5).fill("AgentNotFound"), "TaskNotFound", "TaskNotFound"])
           assert.deepStrictEqual(yield* slipway.agents({ taskId: id }), [])
         }
+      })
+  )
+})
+
+describe("a duration that is none", () => {
+  guarantee(
+    "is refused by each member that takes one, typed, with the name of its field, and nothing is done",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const { agent } = yield* slipway.deploy(lasting(world))
+        // oxlint-disable-next-line typescript/no-unsafe-type-assertion -- durations come from outside, whatever their type says
+        const duration = "1 fortnight" as "1 week"
+        const asked = [
+          ["grace", slipway.stop([agent.id], { grace: duration })],
+          ["olderThan", slipway.prune({ olderThan: duration })],
+          ["every", Stream.runDrain(slipway.watch({ every: duration }))],
+          ["maxRun", Effect.mapError(slipway.deploy(lasting(world, { maxRun: duration })), ({ reason }) => reason)]
+        ] as const
+        for (const [field, effect] of asked) {
+          const error = yield* Effect.flip<unknown, unknown, never>(effect)
+          assert.instanceOf(error, InvalidRequest)
+          assert.deepStrictEqual(error.issues.map(({ path }) => path), [[field]])
+          assert.include(error.message, `${field}: expected a duration`)
+        }
+        assert.strictEqual((yield* slipway.agent(agent.id)).state._tag, "running")
+        yield* slipway.stop([agent.id])
+        return [agent.id]
       })
   )
 })
@@ -128,7 +156,7 @@ describe("the facade of promises", () => {
         assert.nestedPropertyVal(failure, "reason._tag", "AgentExitedEarly")
         const aborting = new AbortController()
         let rolledBack = false
-        await client.deploy(request(world, "sleep 1000", { ready: "survive", readyWithinMillis: 60_000 }), {
+        await client.deploy(request(world, "sleep 1000", { ready: "survive", readyWithin: 60_000 }), {
           signal: aborting.signal,
           onStep: (step) => step === "readiness" ? aborting.abort() : undefined,
           onRolledBack: () => void (rolledBack = true)

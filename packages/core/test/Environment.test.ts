@@ -19,7 +19,7 @@ const dumping = `env -0 > env.part; mv env.part env; ${staying}`
 
 /** An agent that has written its environment to `env` in its project, and stays. */
 const dump = (world: World.World, more: Partial<DeployInput> = {}) =>
-  request(world, dumping, { ready: "output", readyWithinMillis: 20_000, ...more })
+  request(world, dumping, { ready: "output", readyWithin: 20_000, ...more })
 
 const tool = (directory: string, name: string, says: string) => {
   Fs.mkdirSync(directory, { recursive: true })
@@ -221,7 +221,7 @@ describe("a project's path", () => {
           request(world, `pwd > "$OUT"; printf %s "$SLIPWAY_WORKSPACE" > "$OUT.workspace"; ${staying}`, {
             project,
             ready: "output",
-            readyWithinMillis: 20_000,
+            readyWithin: 20_000,
             environment: { OUT: Path.join(world.root, "pwd") }
           })
         )
@@ -254,7 +254,7 @@ describe("a prompt arrives byte for byte on standard input", () => {
     guarantee(how, (world) =>
       Effect.gen(function*() {
         const slipway = yield* open(world)
-        const { agent } = yield* slipway.deploy(request(world, "cat > got", { prompt, readyWithinMillis: 20_000 }))
+        const { agent } = yield* slipway.deploy(request(world, "cat > got", { prompt, readyWithin: 20_000 }))
         yield* slipway.wait(agent.id)
         assert.isTrue(Fs.readFileSync(Path.join(world.project, "got")).equals(Buffer.from(prompt)))
         assert.sameMembers(Fs.readdirSync(world.project), [".slipway", "got"])

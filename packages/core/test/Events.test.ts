@@ -245,7 +245,9 @@ describe("following a home", () => {
         onRead: () =>
           Effect.suspend(() =>
             broken
-              ? Effect.fail(new RegistryUnavailable({ operation: "read the events", reason: "injected" }))
+              ? Effect.fail(
+                new RegistryUnavailable({ operation: "read the events", because: "other", reason: "injected" })
+              )
               : Effect.void
           )
       })

@@ -50,7 +50,7 @@ const deployWith = (
           type: "worker",
           agent: World.shell(script),
           ready,
-          readyWithinMillis: 5000
+          readyWithin: 5000
         }, {
           onStep: (next) =>
             Effect.sync(() => {

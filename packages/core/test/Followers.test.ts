@@ -12,7 +12,7 @@ import { isGone, stateOf } from "./support/Proof.ts"
 import { agreed, guarantee, only, open, openAround, request, staying, written } from "./support/Scenario.ts"
 import type * as World from "./support/World.ts"
 
-const up = { ready: "output", readyWithinMillis: 20_000 } as const
+const up = { ready: "output", readyWithin: 20_000 } as const
 
 const text = <E>(stream: Stream.Stream<Uint8Array, E>) => Stream.mkString(Stream.decodeText(stream))
 
@@ -168,7 +168,7 @@ describe("following", () => {
     Effect.gen(function*() {
       const [slipway, other] = [yield* open(world), yield* open(world)]
       const deploying = yield* Effect.forkChild(
-        slipway.deploy(request(world, staying, { ready: "survive", readyWithinMillis: 60_000 })),
+        slipway.deploy(request(world, staying, { ready: "survive", readyWithin: 60_000 })),
         { startImmediately: true }
       )
       while ((yield* other.agents()).every(({ plan }) => !Fs.existsSync(Path.join(plan.directory, "stdout.log")))) {

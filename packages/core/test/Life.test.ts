@@ -1,5 +1,5 @@
 import { assert, describe } from "@effect/vitest"
-import { AgentNotFound, SelfStopRefused, type Slipway, View } from "@slipway/core"
+import { AgentNotFound, Document, SelfStopRefused, type Slipway } from "@slipway/core"
 import { Clock, Duration, Effect, Fiber, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import * as Fs from "node:fs"
@@ -21,7 +21,7 @@ import {
 } from "./support/Scenario.ts"
 import * as World from "./support/World.ts"
 
-const up = { ready: "output", readyWithinMillis: 20_000 } as const
+const up = { ready: "output", readyWithin: 20_000 } as const
 
 const isGone = (world: World.World) => {
   assert.deepStrictEqual(World.sessions(world), [])
@@ -447,7 +447,7 @@ describe("the time of an end", () => {
       assert.strictEqual(ended.endedAt?.epochMilliseconds, recorded)
       assert.isAbove(looked - recorded, 1000)
       assert.strictEqual(ended.endedAtFrom, "exit-record")
-      assert.strictEqual(View.agent(ended).ended_at_from, "exit-record")
+      assert.strictEqual(Document.agent(ended).ended_at_from, "exit-record")
       return [agent.id]
     }))
 

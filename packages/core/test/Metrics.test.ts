@@ -411,7 +411,7 @@ describe("an agent that does not end when it is asked to", () => {
     (world) =>
       Effect.gen(function*() {
         const slipway = yield* open(world)
-        const ready = { ready: "output", readyWithinMillis: 20_000 } as const
+        const ready = { ready: "output", readyWithin: 20_000 } as const
         const { agent } = yield* slipway.deploy(request(world, obstinate, ready))
         const gentle = yield* slipway.deploy(request(world, "echo up; exec sleep 1000", { ...ready, type: "gentle" }))
         const logs = capture()

@@ -244,7 +244,7 @@ describe("the end of an agent", () => {
         const slipway = yield* open(world)
         const script =
           "trap '' TERM HUP INT; sleep 1000 & setsid sleep 1000 & echo $$ > pid; echo up; while :; do sleep 1; done"
-        const { agent } = yield* slipway.deploy(request(world, script, { ready: "output", readyWithinMillis: 20_000 }))
+        const { agent } = yield* slipway.deploy(request(world, script, { ready: "output", readyWithin: 20_000 }))
         const pid = yield* numberIn(Path.join(world.project, "pid"))
         assert.isAtLeast(World.members(world).length, 4)
         const [stopped] = yield* slipway.stop([agent.id], { grace: "200 millis" })
@@ -280,7 +280,7 @@ describe("the end of an agent", () => {
           const slipway = yield* open(world)
           const { agent } = yield* slipway.deploy(request(world, "echo $$ > pid; echo up; exec sleep 1000", {
             ready: "output",
-            readyWithinMillis: 20_000
+            readyWithin: 20_000
           }))
           const pid = yield* numberIn(Path.join(world.project, "pid"))
           const launcher = agent.running?.launcher?.pid ?? assert.fail("no launcher")
@@ -311,7 +311,7 @@ describe("the caller's shell and modes", () => {
         const slipway = yield* open(world, { caller: World.caller(world, { SHELL: shell }) })
         const { agent } = yield* slipway.deploy(request(world, `echo "$SHELL" > shell; ${staying}`, {
           ready: "output",
-          readyWithinMillis: 20_000
+          readyWithin: 20_000
         }))
         assert.strictEqual(yield* written(Path.join(world.project, "shell")), `${shell}\n`)
         yield* finished(slipway, [agent.id])
@@ -330,7 +330,7 @@ describe("the caller's shell and modes", () => {
         )
         const slipway = yield* open(world, { caller: { ...World.caller(world), umask: 0 } })
         const { agent } = yield* slipway.deploy(
-          request(world, `: > made; ${staying}`, { ready: "output", readyWithinMillis: 20_000 })
+          request(world, `: > made; ${staying}`, { ready: "output", readyWithin: 20_000 })
         )
         yield* finished(slipway, [agent.id])
         const seen: Record<string, string> = {}

@@ -207,7 +207,7 @@ describe("prune", () => {
         const slipway = yield* open(world)
         const agent = yield* ended(world, slipway)
         age(world, agent.id, 8)
-        const refused = new RegistryUnavailable({ operation: "forget agents", reason: "a test" })
+        const refused = new RegistryUnavailable({ operation: "forget agents", because: "other", reason: "a test" })
         const broken = yield* openAround(world, {
           registry: (service) => ({ ...service, forget: () => Effect.fail(refused) })
         })

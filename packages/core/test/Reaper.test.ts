@@ -75,7 +75,7 @@ const stranger = (env: Record<string, string> = {}) =>
 const deployerText = `
 import { Slipway } from "@slipway/core"
 import { Effect, Logger } from "effect"
-const [home, project, type, moment, signal, stepLimit] = process.argv.slice(1)
+const [home, project, type, moment, signal] = process.argv.slice(1)
 const say = (line) => process.stdout.write(line + "\\n")
 const strike = (at) => Effect.sync(() => {
   if (at !== moment) return
@@ -86,9 +86,9 @@ const caller = { environment: { PATH: process.env.PATH, HOME: project }, cwd: pr
 const program = Effect.flatMap(Slipway, (slipway) =>
   slipway.deploy({
     project, type, prompt: "work", agent: { kind: "command", argv: ["sh", "-c", "echo up; exec sleep 1000"] },
-    ready: "none", readyWithinMillis: 100
+    ready: "none", readyWithin: 100
   }, { onStep: strike, onCommitted: ({ agent }) => Effect.andThen(strike("committed"), Effect.sync(() => say("committed " + agent.id))) })
-).pipe(Effect.provide([Slipway.layer({ directory: home, caller, stepLimit }), Logger.layer([])]))
+).pipe(Effect.provide([Slipway.layer({ directory: home, caller }), Logger.layer([])]))
 Effect.runPromise(program).then(() => say("done"), (error) => say("failed " + (error.reason?._tag ?? error)))
 `
 
@@ -96,8 +96,8 @@ const deployer = (
   world: World.World,
   moment: string,
   signal: NodeJS.Signals,
-  { stepLimit = "20 seconds", type = "worker" }: { readonly stepLimit?: string; readonly type?: string } = {}
-) => runProgram(deployerText, [world.home, world.project, type, moment, signal, stepLimit])
+  { type = "worker" }: { readonly type?: string } = {}
+) => runProgram(deployerText, [world.home, world.project, type, moment, signal])
 
 const signalled = (child: { readonly process: { readonly signalCode: NodeJS.Signals | null } }) =>
   eventually(() => child.process.signalCode === "SIGKILL")
@@ -161,25 +161,27 @@ describe("a deployer that was killed", () => {
   )
 })
 
+/** The facade of a process that looks an hour later: every lease of now has run out by its clock. */
+const openLater = (world: World.World) =>
+  openAround(world, {
+    host: (host) => ({ ...host, bootClock: Effect.map(host.bootClock, (seconds) => seconds + 3600) })
+  })
+
 describe("a deployer that slept past its lease", () => {
   guarantee(
     "is taken over wherever it slept; when it goes on, its commit is refused and it releases what it still makes",
     (world) =>
       Effect.gen(function*() {
-        const slipway = yield* open(world)
+        const slipway = yield* openLater(world)
         const moments = ["agent-directory", "session", "task-entry", "commit"]
         const children = yield* Effect.forEach(
           moments,
-          (moment) => deployer(world, moment, "SIGSTOP", { stepLimit: "1 seconds", type: moment }),
+          (moment) => deployer(world, moment, "SIGSTOP", { type: moment }),
           { concurrency: 2 }
         )
         yield* eventually(() => children.every(({ process }) => isStopped(process.pid)))
         const types = ({ items }: ReapPlan) => items.map(({ subject }) => subject.replace(/-\d{6}-.*/, "")).toSorted()
-        let plan = yield* slipway.reapPlan
-        while (plan.items.length < moments.length) {
-          yield* Effect.sleep("100 millis")
-          plan = yield* slipway.reapPlan
-        }
+        const plan = yield* slipway.reapPlan
         assert.deepStrictEqual(types(plan), moments.toSorted())
         for (const item of plan.items) assert.match(item.evidence, /the lease ran out/)
         const reaped = yield* slipway.reap(plan)
@@ -202,10 +204,9 @@ describe("a deployer that slept past its lease", () => {
 
   guarantee("and is killed then is settled by the next reap", (world) =>
     Effect.gen(function*() {
-      const slipway = yield* open(world)
-      const child = yield* deployer(world, "task-entry", "SIGSTOP", { stepLimit: "1 seconds" })
+      const slipway = yield* openLater(world)
+      const child = yield* deployer(world, "task-entry", "SIGSTOP")
       yield* child.says("at task-entry")
-      while ((yield* slipway.reapPlan).items.length === 0) yield* Effect.sleep("100 millis")
       yield* reap(slipway)
       assert.deepStrictEqual(statuses(world), ["ending"])
       child.process.kill("SIGKILL")
@@ -224,7 +225,7 @@ describe("an ending that nobody finished", () => {
         const { agent } = yield* slipway.deploy(
           request(world, "trap '' TERM; echo up; while :; do sleep 1000; done", {
             ready: "output",
-            readyWithinMillis: 20_000
+            readyWithin: 20_000
           })
         )
         const text = `
@@ -437,7 +438,7 @@ describe("what lives", () => {
     Effect.gen(function*() {
       const slipway = yield* open(world)
       const script = "trap '' HUP; echo $$ > pid; echo up; while :; do sleep 0.1; done"
-      const { agent } = yield* slipway.deploy(request(world, script, { ready: "output", readyWithinMillis: 20_000 }))
+      const { agent } = yield* slipway.deploy(request(world, script, { ready: "output", readyWithin: 20_000 }))
       const self = identify(Number(yield* written(Path.join(world.project, "pid"))))
       tmux(world, "kill-session", "-t", `=${agent.plan.session}`)
       yield* eventually(() => World.sessions(world).length === 0)

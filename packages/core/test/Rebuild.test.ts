@@ -221,14 +221,13 @@ describe("a registry", () => {
   guarantee("keeps what its entries do not tell where rows can still be read", (world) =>
     Effect.gen(function*() {
       const agent = yield* using(world, (slipway) =>
-        Effect.map(slipway.deploy(lasting(world, { key: "once", maxRunMillis: 3_600_000 })), ({ agent }) =>
-          agent))
+        Effect.map(slipway.deploy(lasting(world, { key: "once", maxRun: "1 hour" })), ({ agent }) => agent))
       breakIndex(world, "sqlite_autoindex_agents_1")
       const rebuilt = yield* rebuild(world)
       assert.deepStrictEqual(rebuilt.agents, [{ agent, source: "row" }])
       yield* using(world, (slipway) =>
         Effect.gen(function*() {
-          const again = yield* slipway.deploy(lasting(world, { key: "once", maxRunMillis: 3_600_000 }))
+          const again = yield* slipway.deploy(lasting(world, { key: "once", maxRun: "1 hour" }))
           assert.deepStrictEqual([again.agent.id, again.reused], [agent.id, true])
           yield* Scenario.finished(slipway, [agent.id])
         }))

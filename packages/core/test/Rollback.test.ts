@@ -61,7 +61,7 @@ const failingCommit = (service: Registry["Service"]) =>
     ...service,
     transition: (id, f, event) =>
       event.detail === "committed"
-        ? Effect.fail(new RegistryUnavailable({ operation: "store the commit", reason: "injected" }))
+        ? Effect.fail(new RegistryUnavailable({ operation: "store the commit", because: "other", reason: "injected" }))
         : service.transition(id, f, event)
   })
 
@@ -199,7 +199,7 @@ describe("whatever ends a deployment kills the session, removes the prompt file,
       const waiting = yield* Deferred.make<void>()
       const deploying = yield* Effect.forkChild(Effect.timed(Effect.flip(
         slipway.deploy(
-          request(world, "echo up > up; exec sleep 1000", { readyWithinMillis: Duration.toMillis(within) }),
+          request(world, "echo up > up; exec sleep 1000", { readyWithin: Duration.toMillis(within) }),
           {
             onStep: (step) => step === "readiness" ? Deferred.succeed(waiting, undefined) : Effect.void
           }
@@ -249,7 +249,8 @@ describe("each release is on its own", () => {
   const failingTransitions = (service: Registry["Service"]) =>
     Registry.of({
       ...service,
-      transition: () => Effect.fail(new RegistryUnavailable({ operation: "store it", reason: "injected" }))
+      transition: () =>
+        Effect.fail(new RegistryUnavailable({ operation: "store it", because: "other", reason: "injected" }))
     })
 
   guarantee(
@@ -488,7 +489,7 @@ describe("trouble with tmux", () => {
       const slipway = yield* open(world, { tmux })
       const within = Duration.seconds(30)
       const [took, error] = yield* Effect.timed(
-        Effect.flip(slipway.deploy(lasting(world, { readyWithinMillis: Duration.toMillis(within) })))
+        Effect.flip(slipway.deploy(lasting(world, { readyWithin: Duration.toMillis(within) })))
       )
       // Such a session may be gone before tmux has told of it.
       assert.include(["AgentVanished", "AgentSessionFailed"], error.reason._tag)
@@ -571,7 +572,7 @@ describe("a commit that was stored although the deployer hears of a failure", ()
           yield* Effect.orDie(then(id))
           return yield* how === "die"
             ? Effect.die(new Error("injected"))
-            : Effect.fail(new RegistryUnavailable({ operation: "commit", reason: "injected" }))
+            : Effect.fail(new RegistryUnavailable({ operation: "commit", because: "other", reason: "injected" }))
         })
     })
 

@@ -21,19 +21,19 @@ const cases: ReadonlyArray<Limited> = [
   {
     by: "max-run",
     because: "it ran longer than 300ms",
-    limits: { maxRunMillis: 300 },
+    limits: { maxRun: 300 },
     script: "trap '' TERM; echo up; ./beat & while :; do echo busy; sleep 0.02; done"
   },
   {
     by: "first-output",
     because: "it wrote nothing to standard output within 300ms",
-    limits: { firstOutputMillis: 300 },
+    limits: { firstOutputWithin: 300 },
     script: "./beat & while :; do echo not this >&2; sleep 0.02; done"
   },
   {
     by: "stall",
     because: "it wrote nothing for 300ms",
-    limits: { stallMillis: 300 },
+    limits: { stallAfter: 300 },
     script: "echo up; ./beat & exec sleep 1000"
   }
 ]
@@ -95,11 +95,11 @@ describe("a limit of time", () => {
   guarantee("leaves an agent alone that keeps within all of them", (world) =>
     Effect.gen(function*() {
       const slipway = yield* open(world)
-      const limits = { maxRunMillis: 60_000, firstOutputMillis: 1500, stallMillis: 1500 }
+      const limits = { maxRun: 60_000, firstOutputWithin: 1500, stallAfter: 1500 }
       const script =
         "echo up; i=0; while [ $i -lt 80 ]; do echo still here >&2; i=$((i+1)); sleep 0.02; done; echo x >done; exec sleep 1000"
       const { agent } = yield* slipway.deploy(
-        request(world, script, { ready: "output", readyWithinMillis: 20_000, ...limits })
+        request(world, script, { ready: "output", readyWithin: 20_000, ...limits })
       )
       const done = Path.join(world.project, "done")
       while (!Fs.existsSync(done)) {
@@ -118,7 +118,7 @@ describe("a limit of time", () => {
     (world) =>
       Effect.gen(function*() {
         const slipway = yield* open(world)
-        const limits = { maxRunMillis: 1, firstOutputMillis: 1, stallMillis: 1 }
+        const limits = { maxRun: 1, firstOutputWithin: 1, stallAfter: 1 }
         const { agent } = yield* slipway.deploy(request(world, "exit 6", { ready: "none", ...limits }))
         yield* eventually(() => Fs.existsSync(Path.join(agent.plan.directory, "exit.6")))
         const state = yield* stateOf(slipway, agent.id)
@@ -134,7 +134,7 @@ describe("a limit of time", () => {
         const slipway = yield* open(world)
         const script = "echo up; until [ -e go ]; do sleep 0.01; done; echo x >done; exec sleep 1000"
         const { agent } = yield* slipway.deploy(
-          request(world, script, { ready: "output", readyWithinMillis: 20_000, firstOutputMillis: 500 })
+          request(world, script, { ready: "output", readyWithin: 20_000, firstOutputWithin: 500 })
         )
         const begin = yield* numberOfUptime
         Fs.truncateSync(Path.join(agent.plan.directory, "stdout.log"))
@@ -152,7 +152,7 @@ describe("a limit of time", () => {
     Effect.gen(function*() {
       const slipway = yield* open(world)
       const parent = (yield* slipway.deploy(
-        request(world, "exec sleep 1000", { ready: "none", type: "parent", maxRunMillis: 1500 })
+        request(world, "exec sleep 1000", { ready: "none", type: "parent", maxRun: 1500 })
       )).agent
       const child = (yield* slipway.deploy(
         request(world, "echo $$ >pid; exec sleep 1000", { ready: "none", type: "child", parent: parent.id })

@@ -9,13 +9,16 @@ import {
   AgentCommand,
   CleanupReport,
   currentCaller,
+  DeployDocument,
   type DeployInput,
   type Deployment,
+  DeployRequest,
+  descriptionOf,
+  Document,
   type Observer,
   resolvePath,
   Slipway,
-  type Step,
-  View
+  type Step
 } from "@slipway/core"
 import { Cause, Effect, Exit, Option, Stdio } from "effect"
 import { Argument, choice, Command, duration, Flag, text, toggle } from "../Cli.ts"
@@ -25,23 +28,16 @@ import * as Open from "../Open.ts"
 import { Output } from "../Output.ts"
 import * as Prompt from "../Prompt.ts"
 import * as Report from "../Report.ts"
-import * as Shapes from "../Shapes.ts"
 import * as Text from "../Text.ts"
 import * as Variables from "../Variables.ts"
 
 const known = AgentCommand.AgentKind.literals.filter((kind) => kind !== "command")
 
+const said = (field: keyof typeof DeployRequest.fields): string => descriptionOf(DeployRequest.fields[field])
+
 const config = {
-  task: text(
-    "task",
-    "TASK",
-    "The task to deploy for (default: the task of the agent that this runs in, else the default task of this directory)"
-  ).pipe(Flag.optional),
-  type: text(
-    "type",
-    "TYPE",
-    "What kind of work it is, such as reviewer; one live agent per type and task (default: the name of the agent or command)"
-  ).pipe(Flag.optional),
+  task: text("task", "TASK", said("task")).pipe(Flag.optional),
+  type: text("type", "TYPE", said("type")).pipe(Flag.optional),
   prompt: text("prompt", "TEXT", "The prompt; other users of this machine can see it while the command runs").pipe(
     Flag.optional
   ),
@@ -51,36 +47,21 @@ const config = {
   agent: choice("agent", "AGENT", known, "The agent to run, with what is behind '--' as extra arguments").pipe(
     Flag.optional
   ),
-  parent: text("parent", "AGENT", "The agent that it is deployed by (default: the agent that this runs in)")
-    .pipe(Flag.optional),
-  allowDuplicate: toggle("allow-duplicate", "Deploy it also when an agent of this type is live in the task"),
-  cwd: text("cwd", "DIR", "The directory that it works in (default: the project of the task)").pipe(Flag.optional),
+  parent: text("parent", "AGENT", said("parent")).pipe(Flag.optional),
+  allowDuplicate: toggle("allow-duplicate", said("allowDuplicate")),
+  cwd: text("cwd", "DIR", said("cwd")).pipe(Flag.optional),
   env: text(
     "env",
     "NAME[=VALUE]",
     "A variable for it, repeatable; NAME alone takes the value from here, NAME=VALUE can be seen by other users"
   ).pipe(Flag.atLeast(0)),
   envFile: text("env-file", "FILE", "A file with one NAME=VALUE per line; --env goes before it").pipe(Flag.optional),
-  key: text("key", "KEY", "Deploy once per key: the same request again answers with the first agent").pipe(
-    Flag.optional
-  ),
-  ready: choice(
-    "ready",
-    "WHEN",
-    Agent.ReadinessKind.literals,
-    "When it counts as up: 'survive' when it has lived for a while (the default), 'output' at its first output, 'none' at once"
-  ).pipe(Flag.optional),
-  readyWithin: duration("ready-within", "How long it has to survive, or may take for its first output (default: 2s)")
-    .pipe(Flag.optional),
-  maxRun: duration("max-run", "How long it may run; after that, the next command that reads it stops it").pipe(
-    Flag.optional
-  ),
-  firstOutput: duration("first-output-within", "Stop it when it has written nothing by then, as --max-run does").pipe(
-    Flag.optional
-  ),
-  stallAfter: duration("stall-after", "Stop it when it has written nothing for so long, as --max-run does").pipe(
-    Flag.optional
-  ),
+  key: text("key", "KEY", said("key")).pipe(Flag.optional),
+  ready: choice("ready", "WHEN", Agent.ReadinessKind.literals, said("ready")).pipe(Flag.optional),
+  readyWithin: duration("ready-within", said("readyWithin")).pipe(Flag.optional),
+  maxRun: duration("max-run", said("maxRun")).pipe(Flag.optional),
+  firstOutput: duration("first-output-within", said("firstOutputWithin")).pipe(Flag.optional),
+  stallAfter: duration("stall-after", said("stallAfter")).pipe(Flag.optional),
   wait: toggle("wait", "Wait until it has ended"),
   command: Argument.String("command").pipe(
     Argument.withDescription("Behind '--': the command to run and its arguments, or extra arguments for --agent"),
@@ -139,10 +120,10 @@ const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput
     ...(cwd === undefined ? {} : { cwd }),
     ...(Option.isSome(options.key) ? { key: options.key.value } : {}),
     ...(Option.isSome(options.ready) ? { ready: options.ready.value } : {}),
-    ...(Option.isSome(options.readyWithin) ? { readyWithinMillis: options.readyWithin.value } : {}),
-    ...(Option.isSome(options.maxRun) ? { maxRunMillis: options.maxRun.value } : {}),
-    ...(Option.isSome(options.firstOutput) ? { firstOutputMillis: options.firstOutput.value } : {}),
-    ...(Option.isSome(options.stallAfter) ? { stallMillis: options.stallAfter.value } : {})
+    ...(Option.isSome(options.readyWithin) ? { readyWithin: options.readyWithin.value } : {}),
+    ...(Option.isSome(options.maxRun) ? { maxRun: options.maxRun.value } : {}),
+    ...(Option.isSome(options.firstOutput) ? { firstOutputWithin: options.firstOutput.value } : {}),
+    ...(Option.isSome(options.stallAfter) ? { stallAfter: options.stallAfter.value } : {})
   }
   return input
 })
@@ -161,14 +142,14 @@ const doing: Record<Step, string> = {
 
 const announce = Effect.fnUntraced(function*({ agent, reused }: Deployment) {
   const output = yield* Output
-  const view = View.agent(agent)
+  const view = Document.agent(agent)
   const first = reused
     ? `${output.paint("bold", agent.id)} was deployed under this key already, for ${agent.taskId}; it ${
       Text.ending(agent)
     }`
     : `${output.paint("green", "deployed")} ${output.paint("bold", agent.id)} for ${agent.taskId}`
   yield* output.answer(
-    Shapes.deployed(agent),
+    DeployDocument.deployed(agent),
     [
       first,
       `  output   slipway logs ${agent.id} --follow`,
@@ -236,12 +217,12 @@ const run = Effect.fnUntraced(function*(options: Options) {
 const ended = Effect.fnUntraced(function*(options: Options, agent: Agent.Agent) {
   const output = yield* Output
   const status = yield* ExitCode.ExitStatus
-  const view = View.agent(agent)
+  const view = Document.agent(agent)
   if (!options.wait) {
     if (Agent.isFinal(agent.state)) yield* output.line(`  it ${Text.ending(agent)} already`)
     return yield* status.conclude(ExitCode.done)
   }
-  yield* output.answer({ ...Shapes.deployed(agent), result: view }, Text.story(agent))
+  yield* output.answer({ ...DeployDocument.deployed(agent), result: view }, Text.story(agent))
   yield* status.conclude(Text.succeeded(agent) ? ExitCode.done : ExitCode.unsuccessful)
 })
 
@@ -249,7 +230,7 @@ const ended = Effect.fnUntraced(function*(options: Options, agent: Agent.Agent) 
 const outlived = Effect.fnUntraced(function*(options: Options, { agent }: Deployment, cause: Cause.Cause<Failure>) {
   const output = yield* Output
   if (options.wait) {
-    yield* output.answer({ ...Shapes.deployed(agent), result: null }, "")
+    yield* output.answer({ ...DeployDocument.deployed(agent), result: null }, "")
     yield* output.note(`slipway: no longer waiting; ${agent.id} is deployed and goes on`)
   }
   return yield* Effect.failCause(cause)
@@ -262,7 +243,8 @@ const failed = Effect.fnUntraced(function*(
   const output = yield* Output
   const status = yield* ExitCode.ExitStatus
   const failure = Option.getOrUndefined(Cause.findErrorOption(cause))
-  const shape = (error: string, tag: string) => Shapes.notDeployed({ ...facts, error, tag, step: facts.reached })
+  const shape = (error: string, tag: string) =>
+    DeployDocument.notDeployed({ ...facts, error, tag, step: facts.reached })
   if (Cause.hasInterruptsOnly(cause)) {
     const report = facts.report ?? CleanupReport.empty
     const problems = CleanupReport.problems(report)

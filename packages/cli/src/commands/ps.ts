@@ -1,7 +1,7 @@
 /**
  * `slipway ps`: agents as they are now. It reconciles those that have ended, so that their slots become free.
  */
-import { Agent, Slipway, View } from "@slipway/core"
+import { Agent, Document, Slipway } from "@slipway/core"
 import { DateTime, Effect, Option } from "effect"
 import { Command, Flag, text, toggle } from "../Cli.ts"
 import * as Open from "../Open.ts"
@@ -27,7 +27,7 @@ export const ps = Command.make(
       )
     }
     yield* output.answer(
-      { agents: agents.map(View.agent) },
+      { agents: agents.map(Document.agent) },
       agents.length === 0
         ? ""
         : Text.agents(agents, {

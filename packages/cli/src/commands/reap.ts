@@ -207,7 +207,7 @@ const reapHome = Effect.fnUntraced(function*(options: Options) {
   const within = Option.isSome(options.plan) ? yield* readPlan(options.plan.value) : undefined
   const plan = yield* slipway.reapPlan
   if (options.dryRun) {
-    const json = yield* Effect.orElseSucceed(encodePlan(plan), () => ({ homeId: plan.homeId, items: plan.items }))
+    const json = yield* Effect.orElseSucceed(encodePlan(plan), () => ({ home_id: plan.homeId, items: plan.items }))
     return yield* output.answer(json, plannedText(plan.items, paint))
   }
   const reaped = yield* slipway.reap(plan, { within, strays: options.stray })

@@ -1,7 +1,7 @@
 /**
  * `slipway rebuild`: sets a registry that is refused aside, and makes a new one from what tasks and agents left.
  */
-import { Agent, Rebuild, type Rebuilt, View } from "@slipway/core"
+import { Agent, Document, Rebuild, type Rebuilt } from "@slipway/core"
 import { Effect, Layer } from "effect"
 import { Command, Flag, text, toggle } from "../Cli.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -23,7 +23,7 @@ const toJson = ({ agents, damage, dryRun, problems, setAside, tasks }: Rebuilt) 
   dry_run: dryRun,
   damage,
   set_aside: setAside,
-  tasks: tasks.map(View.task),
+  tasks: tasks.map(Document.task),
   agents: agents.map(({ agent, source }) => ({
     agent_id: agent.id,
     task_id: agent.taskId,

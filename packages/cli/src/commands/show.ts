@@ -2,7 +2,7 @@
  * `slipway show`: everything that is known of one agent, with its resources and what happened to it. A file that is no longer
  * there is not named.
  */
-import { type Agent, type AgentEvent, Slipway, View } from "@slipway/core"
+import { type Agent, type AgentEvent, Document, Slipway } from "@slipway/core"
 import { DateTime, Effect, FileSystem } from "effect"
 import { Argument, Command } from "../Cli.ts"
 import * as Open from "../Open.ts"
@@ -18,7 +18,7 @@ const viewOf = Effect.fnUntraced(function*(agent: Agent.Agent) {
       Effect.orElseSucceed(files.exists(path), () => true),
       (exists) => exists ? path : null
     )
-  const view = View.agent(agent)
+  const view = Document.agent(agent)
   return {
     ...view,
     prompt_file: yield* present(view.prompt_file),

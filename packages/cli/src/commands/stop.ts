@@ -3,7 +3,7 @@
  *
  * An id that names nothing does not keep the others from being stopped. It is reported, and shows in the exit code.
  */
-import { Agent, Slipway, View } from "@slipway/core"
+import { Agent, Document, Slipway } from "@slipway/core"
 import { Duration, Effect, Option } from "effect"
 import { Argument, Command, duration, Flag, text, toggle } from "../Cli.ts"
 import { UsageError } from "../Errors.ts"
@@ -85,7 +85,7 @@ const run = Effect.fnUntraced(function*(options: Options) {
       ...(left.length === 0
         ? {}
         : { error: left.map((agent) => Text.story(agent)).join("; "), error_tag: "Leaked" }),
-      agents: rows.map(View.agent),
+      agents: rows.map(Document.agent),
       not_found: missing
     },
     rows.filter((agent) => Agent.isFinal(agent.state)).map((agent) =>

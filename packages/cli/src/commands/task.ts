@@ -4,11 +4,12 @@
 import {
   Agent,
   currentCaller,
+  descriptionOf,
+  Document,
   resolvePath,
   Slipway,
   Task,
   type TaskInput,
-  View,
   WorkingDirectoryUnusable
 } from "@slipway/core"
 import { DateTime, Effect, Option } from "effect"
@@ -19,25 +20,17 @@ import * as Text from "../Text.ts"
 
 const { maxAgents, maxConcurrent, maxDepth } = Task.defaultLimits
 
+const said = (field: keyof typeof Task.TaskRequest.fields): string => descriptionOf(Task.TaskRequest.fields[field])
+
 const create = Command.make(
   "create",
   {
-    description: Argument.String("description").pipe(Argument.withDescription("What the task is about")),
-    project: text("project", "DIR", "The project that its agents work in (default: this directory)").pipe(
-      Flag.optional
-    ),
-    maxAgents: count("max-agents", "N", `How many agents it may have in all (default: ${maxAgents})`).pipe(
-      Flag.withDefault(maxAgents)
-    ),
-    maxConcurrent: count("max-concurrent", "N", `How many of them may be active at once (default: ${maxConcurrent})`)
-      .pipe(Flag.withDefault(maxConcurrent)),
-    maxDepth: count("max-depth", "N", `How deep agents may deploy agents (default: ${maxDepth})`).pipe(
-      Flag.withDefault(maxDepth)
-    ),
-    priority: choice("priority", "P", Task.Priority.literals, "How urgent it is, which is only recorded (default: P2)")
-      .pipe(
-        Flag.withDefault("P2" as const)
-      )
+    description: Argument.String("description").pipe(Argument.withDescription(said("description"))),
+    project: text("project", "DIR", said("project")).pipe(Flag.optional),
+    maxAgents: count("max-agents", "N", said("maxAgents")).pipe(Flag.withDefault(maxAgents)),
+    maxConcurrent: count("max-concurrent", "N", said("maxConcurrent")).pipe(Flag.withDefault(maxConcurrent)),
+    maxDepth: count("max-depth", "N", said("maxDepth")).pipe(Flag.withDefault(maxDepth)),
+    priority: choice("priority", "P", Task.Priority.literals, said("priority")).pipe(Flag.withDefault("P2" as const))
   },
   Effect.fnUntraced(function*({ project, ...given }) {
     const output = yield* Output
@@ -48,7 +41,7 @@ const create = Command.make(
     const input: TaskInput = { ...given, project: yield* resolvePath(caller, named) }
     const task = yield* slipway.createTask(input)
     yield* output.answer(
-      { success: true, ...View.task(task) },
+      { success: true, ...Document.task(task) },
       `created ${output.paint("bold", task.id)} in ${
         plain(task.project)
       }\n  deploy   slipway deploy --task ${task.id} --agent claude --prompt '…'`
@@ -88,7 +81,7 @@ const list = Command.make(
       Text.brief(task.description, 60)
     ])
     yield* output.answer(
-      { tasks: tasks.map(({ counts, task }) => ({ ...View.task(task), ...View.counts(counts) })) },
+      { tasks: tasks.map(({ counts, task }) => ({ ...Document.task(task), ...Document.counts(counts) })) },
       tasks.length === 0 ? "" : Text.table(
         ["TASK", "ACTIVE", "AGENTS", "PRIO", "DESCRIPTION"],
         rows,
@@ -101,10 +94,10 @@ const list = Command.make(
   Command.withShortDescription("List the tasks")
 )
 
-type NodeView = View.AgentView & { readonly children: ReadonlyArray<NodeView> }
+type NodeView = Document.AgentDocument & { readonly children: ReadonlyArray<NodeView> }
 
 const nodeView = ({ agent, children }: Text.Node): NodeView => ({
-  ...View.agent(agent),
+  ...Document.agent(agent),
   children: children.map(nodeView)
 })
 
@@ -123,7 +116,7 @@ const show = Command.make(
     const width = Math.max(0, ...agents.map((agent) => agent.id.length))
     const { maxAgents, maxConcurrent, maxDepth } = task.limits
     yield* output.answer(
-      { ...View.task(task), ...View.counts(counts), agents: nodes.map(nodeView) },
+      { ...Document.task(task), ...Document.counts(counts), agents: nodes.map(nodeView) },
       [
         `${output.paint("bold", task.id)}  ${plain(task.description)}`,
         `  project   ${plain(task.project)}`,

@@ -1,7 +1,7 @@
 /**
  * `slipway wait`: waits until agents have ended and everything of them is released.
  */
-import { type Agent, Slipway, View } from "@slipway/core"
+import { type Agent, Document, Slipway } from "@slipway/core"
 import { Duration, Effect, Fiber, Option } from "effect"
 import { Argument, Command, duration, Flag, toggle } from "../Cli.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -47,7 +47,7 @@ export const wait = Command.make(
       success: error === undefined && failed.length === 0,
       ...(error === undefined ? {} : { error, error_tag: "WaitTimedOut" }),
       timed_out: error !== undefined,
-      agents: found.map(View.agent)
+      agents: found.map(Document.agent)
     }, "")
     yield* status.conclude(
       error !== undefined

@@ -6,6 +6,7 @@
  */
 import { DateTime, Effect, Schema } from "effect"
 import { randomHex } from "../machine/Random.ts"
+import { described } from "./Described.ts"
 
 /** `TASK-YYYYMMDD-HHMMSS-xxxxxxxx`: the time is UTC, the tail is random. */
 export const TaskId = Schema.String.check(
@@ -52,12 +53,21 @@ export type Task = typeof Task.Type
 
 /** What `Slipway.createTask` takes; limits and priority have defaults. */
 export const TaskRequest = Schema.Struct({
-  description: Task.fields.description,
-  project: ProjectPath,
-  priority: Schema.optional(Priority),
-  maxAgents: Schema.optional(Limits.fields.maxAgents),
-  maxConcurrent: Schema.optional(Limits.fields.maxConcurrent),
-  maxDepth: Schema.optional(Limits.fields.maxDepth)
+  description: described(Task.fields.description, "What the task is about"),
+  project: described(ProjectPath, "The project that its agents work in (default: this directory)"),
+  priority: described(Schema.optional(Priority), "How urgent it is, which is only recorded (default: P2)"),
+  maxAgents: described(
+    Schema.optional(Limits.fields.maxAgents),
+    `How many agents it may have in all (default: ${defaultLimits.maxAgents})`
+  ),
+  maxConcurrent: described(
+    Schema.optional(Limits.fields.maxConcurrent),
+    `How many of them may be active at once (default: ${defaultLimits.maxConcurrent})`
+  ),
+  maxDepth: described(
+    Schema.optional(Limits.fields.maxDepth),
+    `How deep agents may deploy agents (default: ${defaultLimits.maxDepth})`
+  )
 })
 export type TaskRequest = typeof TaskRequest.Type
 

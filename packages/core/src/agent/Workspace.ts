@@ -8,8 +8,8 @@ import { Effect, Schema } from "effect"
 import * as Path from "node:path"
 import { checkOwned, type FileError, Files } from "../machine/Files.ts"
 import { directoryOf } from "../machine/Layout.ts"
+import * as Document from "./Document.ts"
 import type { Task } from "./Task.ts"
-import * as View from "./View.ts"
 
 /** The project's directory, or the workspace in it, can't be used. */
 export class WorkspaceUnusable extends Schema.TaggedError<WorkspaceUnusable>()("WorkspaceUnusable", {
@@ -48,7 +48,7 @@ export const ensure = Effect.fnUntraced(function*(
     const document = Path.join(workspace, "task.json")
     if ((yield* files.inspect(document)) === undefined) {
       // The home's id distinguishes the tasks of two homes in one project, for a rebuild of the registry from them.
-      const content = { ...View.task(task), home_id: homeId }
+      const content = { ...Document.task(task), home_id: homeId }
       yield* files.replaceFile(document, `${JSON.stringify(content, null, 2)}\n`, 0o600)
     }
   })

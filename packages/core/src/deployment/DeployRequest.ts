@@ -2,30 +2,30 @@
  * What a caller asks for when it deploys an agent, decoded once at the edge.
  *
  * After decoding nothing has to be checked again. Ids and types have their form; a prompt is 1 byte to 10 MB of text
- * without NUL; durations are sane; names of variables are what the system takes for one. Messages about a request that
+ * without NUL; durations are of at most a year; names of variables are what the system takes for one. Messages about a request that
  * does not decode never repeat its values, since a prompt or a variable may be a secret.
  */
-import { Effect, Schema } from "effect"
+import { Duration, Effect, Schema } from "effect"
 import { createHash } from "node:crypto"
 import * as Path from "node:path"
 import { AgentId, AgentType, ReadinessKind } from "../agent/Agent.ts"
 import { AgentSpec } from "../agent/AgentCommand.ts"
 import { VariableName } from "../agent/AgentEnvironment.ts"
+import { described } from "../agent/Described.ts"
+import { invalid, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { ProjectPath, TaskId } from "../agent/Task.ts"
+import { durationWithin, longest } from "../machine/Durations.ts"
 
 /** The most that a prompt may have, in bytes of UTF-8. */
 export const maxPromptBytes = 10_000_000
 
-/** The longest wait or run that can be asked for: a year. */
-const maxMillis = 366 * 24 * 3600 * 1000
-
 const Prompt = Schema.String.check(
   Schema.makeFilter((prompt) => {
     const bytes = Buffer.byteLength(prompt)
-    if (bytes === 0) return "the prompt is empty"
-    if (bytes > maxPromptBytes) return `the prompt has ${bytes} bytes, and at most ${maxPromptBytes} are allowed`
-    if (prompt.includes("\0")) return "the prompt has a NUL character"
-    return prompt.isWellFormed() || "the prompt is not valid Unicode text"
+    if (bytes === 0) return "a prompt that is not empty"
+    if (bytes > maxPromptBytes) return `a prompt of at most ${maxPromptBytes} bytes, and it has ${bytes}`
+    if (prompt.includes("\0")) return "a prompt without a NUL character"
+    return prompt.isWellFormed() || "a prompt of valid Unicode text"
   })
 )
 
@@ -34,60 +34,60 @@ const isVariableName = Schema.is(VariableName)
 // A record whose keys have a schema drops those that don't match, and a variable must not get lost unseen.
 const Environment = Schema.Record(
   Schema.String,
-  Schema.String.check(Schema.makeFilter((value) => !value.includes("\0") || "a variable's value has a NUL character"))
+  Schema.String.check(Schema.makeFilter((value) => !value.includes("\0") || "a value without a NUL character"))
 ).check(
   Schema.makeFilter((environment) => {
     const bad = Object.keys(environment).find((name) => !isVariableName(name))
     return bad === undefined ||
-      `${JSON.stringify(bad)} is no name of a variable: a name is not empty, and has neither '=' nor NUL in it`
+      `names of variables, not empty and with neither '=' nor NUL in them, and ${JSON.stringify(bad)} is none`
   })
 )
 
-const Millis = Schema.Finite.check(Schema.isBetween({ minimum: 0, maximum: maxMillis }))
+const Wait = durationWithin({ minimum: Duration.zero, maximum: longest })
 
-const Limit = Schema.Finite.check(Schema.isBetween({ minimum: 1, maximum: maxMillis }))
+const Limit = durationWithin({ minimum: Duration.millis(1), maximum: longest })
 
+const optional = <S extends Schema.Top>(schema: S, description: string) =>
+  Schema.optionalKey(described(schema, description))
+
+/** What a deployment may be asked for; a field that is left out has the default that its description names. */
 export const DeployRequest = Schema.Struct({
-  /** Without it, the default task of `project`, which is made at first use. */
-  task: Schema.optionalKey(TaskId),
-  /** Only used without `task`; by default the working directory of this process. */
-  project: Schema.optionalKey(ProjectPath),
-  /** By default the name of the agent or of the command. */
-  type: Schema.optionalKey(AgentType),
-  prompt: Prompt,
-  agent: AgentSpec,
-  parent: Schema.optionalKey(AgentId),
-  allowDuplicate: Schema.optionalKey(Schema.Boolean),
-  /** Where the agent works; by default the task's project directory. */
-  cwd: Schema.optionalKey(ProjectPath),
-  /** Set over the caller's environment. */
-  environment: Schema.optionalKey(Environment),
-  /** Resources that the program brings along, by their kind; each says what it takes. */
-  resources: Schema.optionalKey(Schema.Record(Schema.String, Schema.Json)),
-  /** One deployment per key: a second request under it gets the first one's agent. */
-  key: Schema.optionalKey(Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(200))),
-  ready: Schema.optionalKey(ReadinessKind),
-  readyWithinMillis: Schema.optionalKey(Millis),
-  /** Limits of time for the running agent. */
-  maxRunMillis: Schema.optionalKey(Limit),
-  firstOutputMillis: Schema.optionalKey(Limit),
-  stallMillis: Schema.optionalKey(Limit)
+  task: optional(
+    TaskId,
+    "The task to deploy for (default: the task of the agent that this runs in, else the default task of this directory)"
+  ),
+  project: optional(ProjectPath, "Without a task: the project whose default task is meant (default: this directory)"),
+  type: optional(
+    AgentType,
+    "What kind of work it is, such as reviewer; one live agent per type and task (default: the name of the agent or command)"
+  ),
+  prompt: described(Prompt, "What the agent reads from standard input: 1 byte to 10 MB of text"),
+  agent: described(AgentSpec, "What to run: a known agent, or a command with its arguments"),
+  parent: optional(AgentId, "The agent that it is deployed by (default: the agent that this runs in)"),
+  allowDuplicate: optional(Schema.Boolean, "Deploy it also when an agent of this type is live in the task"),
+  cwd: optional(ProjectPath, "The directory that it works in (default: the project of the task)"),
+  environment: optional(Environment, "Variables for it, over the caller's environment"),
+  resources: optional(
+    Schema.Record(Schema.String, Schema.Json),
+    "Resources that the program brings along, by their kind; each says what it takes"
+  ),
+  key: optional(
+    Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(200)),
+    "Deploy once per key: the same request again answers with the first agent"
+  ),
+  ready: optional(
+    ReadinessKind,
+    "When it counts as up: 'survive' when it has lived for a while (the default), 'output' at its first output, 'none' at once"
+  ),
+  readyWithin: optional(Wait, "How long it has to survive, or may take for its first output (default: 2s)"),
+  maxRun: optional(Limit, "How long it may run; after that, the next command that reads it stops it"),
+  firstOutputWithin: optional(Limit, "Stop it when it has written nothing by then, as --max-run does"),
+  stallAfter: optional(Limit, "Stop it when it has written nothing for so long, as --max-run does")
 })
 export type DeployRequest = typeof DeployRequest.Type
 
 /** What `deploy` takes: the request with plain strings for ids. */
 export type DeployInput = typeof DeployRequest.Encoded
-
-/** The request is not one that can be deployed; nothing was made. */
-export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", { problem: Schema.String }) {
-  override get message() {
-    return `the request is not valid: ${this.problem}`
-  }
-}
-
-/** The problem of input that did not decode, on one line. */
-export const invalid = (error: Schema.SchemaError): InvalidRequest =>
-  new InvalidRequest({ problem: error.message.replaceAll(/\s*\n\s*/g, " ") })
 
 const decodeRequest = Schema.decodeUnknownEffect(DeployRequest, { errors: "all", onExcessProperty: "error" })
 
@@ -104,6 +104,10 @@ export const defaultType = (spec: AgentSpec): AgentType => {
 const sorted = (resources: Readonly<Record<string, Schema.Json>>) =>
   Object.entries(resources).toSorted(([a], [b]) => a < b ? -1 : 1)
 
+/** The milliseconds of a duration that may be left out. */
+export const millisOf = (duration: Duration.Duration | undefined): number | null =>
+  duration === undefined ? null : Duration.toMillis(duration)
+
 /**
  * Distinguishes two requests under one key. Values of variables are left out: a token that was renewed between two
  * tries is not another request, and a digest of a short secret would give it away.
@@ -119,9 +123,9 @@ export const digest = (request: DeployRequest, context: { readonly taskId: TaskI
     context.cwd,
     Object.keys(request.environment ?? {}).toSorted(),
     request.ready ?? null,
-    request.readyWithinMillis ?? null,
-    request.maxRunMillis ?? null,
-    request.firstOutputMillis ?? null,
-    request.stallMillis ?? null,
+    millisOf(request.readyWithin),
+    millisOf(request.maxRun),
+    millisOf(request.firstOutputWithin),
+    millisOf(request.stallAfter),
     ...(request.resources === undefined ? [] : [sorted(request.resources)])
   ])).digest("hex")

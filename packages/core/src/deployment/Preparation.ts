@@ -26,7 +26,7 @@ import { Registry } from "../registry/Registry.ts"
 import type { PlannedOwn } from "../resource/Own.ts"
 import { Resources } from "../resource/Resources.ts"
 import type { Reason } from "./DeployError.ts"
-import { defaultType, type DeployRequest, digest } from "./DeployRequest.ts"
+import { defaultType, type DeployRequest, digest, millisOf } from "./DeployRequest.ts"
 import * as Launcher from "./Launcher.ts"
 import * as LauncherPrograms from "./LauncherPrograms.ts"
 import * as Placement from "./Placement.ts"
@@ -164,7 +164,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
     const leaseSeconds = (steps + resources.length) * Duration.toSeconds(stepLimit)
     const readiness = {
       kind: request.ready ?? defaultReadiness.kind,
-      withinMillis: request.readyWithinMillis ?? defaultReadiness.withinMillis
+      withinMillis: millisOf(request.readyWithin) ?? defaultReadiness.withinMillis
     }
     const agent: Agent.Agent = {
       id,
@@ -176,9 +176,9 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       cwd,
       readiness,
       limits: {
-        maxRunMillis: request.maxRunMillis ?? null,
-        firstOutputMillis: request.firstOutputMillis ?? null,
-        stallMillis: request.stallMillis ?? null
+        maxRunMillis: millisOf(request.maxRun),
+        firstOutputMillis: millisOf(request.firstOutputWithin),
+        stallMillis: millisOf(request.stallAfter)
       },
       key: request.key ?? null,
       // Requests are only ever compared under a key.

@@ -6,67 +6,50 @@
  * no limits of time, and no lease. Of a plain command it has only what the launcher contains.
  */
 import { Target } from "@slipway/tmux"
-import { DateTime, Option, Schema } from "effect"
+import { DateTime, Option, Schema, Struct } from "effect"
 import * as Path from "node:path"
-import {
-  type Agent,
-  AgentId,
-  AgentType,
-  EndSource,
-  type Final,
-  Outcome,
-  type Plan,
-  type Running,
-  StoppedBy
-} from "../agent/Agent.ts"
-import { AgentKind, type AgentSpec } from "../agent/AgentCommand.ts"
-import { Priority, ProjectPath, type Task, TaskId } from "../agent/Task.ts"
+import { type Agent, type AgentId, AgentType, type Final, type Plan, type Running } from "../agent/Agent.ts"
+import type { AgentSpec } from "../agent/AgentCommand.ts"
+import * as Document from "../agent/Document.ts"
+import type { Task, TaskId } from "../agent/Task.ts"
 import type { HostIdentity } from "../machine/Host.ts"
 
-const Time = Schema.DateTimeUtcFromString
-
-const TaskDocument = Schema.Struct({
-  task_id: TaskId,
-  description: Schema.String,
-  project: ProjectPath,
-  priority: Priority,
-  max_agents: Schema.Int,
-  max_concurrent: Schema.Int,
-  max_depth: Schema.Int,
-  is_default: Schema.Boolean,
-  created_at: Time,
+const TaskFile = Schema.Struct({
+  ...Document.TaskDocument.fields,
   /** Not written by the first versions. */
   home_id: Schema.optionalKey(Schema.String)
 })
 
-/** An agent's document in the workspace, as `View` writes it. */
+/** An agent's document in the workspace: what a row is made from, of an agent that committed. */
 export const Entry = Schema.Struct({
-  agent_id: AgentId,
-  type: AgentType,
-  task_id: TaskId,
-  parent: Schema.NullOr(AgentId),
-  depth: Schema.Int.check(Schema.isGreaterThanOrEqualTo(1)),
+  ...Struct.pick(Document.AgentDocument.fields, [
+    "agent_id",
+    "type",
+    "task_id",
+    "parent",
+    "depth",
+    "agent",
+    "created_at",
+    "ended_at",
+    "exit",
+    "reason",
+    "home_id",
+    "cwd",
+    "owner",
+    "stopped_by",
+    "session_id",
+    "cost_usd",
+    "last_message",
+    "ended_at_from"
+  ]),
   status: Schema.Literals(["running", "ending", "leaked", "exited", "stopped", "lost"]),
-  agent: AgentKind,
-  created_at: Time,
-  started_at: Time,
-  ended_at: Schema.NullOr(Time),
-  exit: Schema.NullOr(Schema.Struct({ code: Schema.Int, signal: Schema.NullOr(Schema.String), outcome: Outcome })),
-  reason: Schema.NullOr(Schema.String),
-  home_id: Schema.String,
-  cwd: ProjectPath,
+  started_at: Schema.DateTimeUtcFromString,
   tmux_socket: Target.SocketPath,
-  prompt_file: Schema.String,
-  owner: Schema.Literals(["registry", "scope"]),
-  stopped_by: Schema.NullOr(StoppedBy),
-  session_id: Schema.NullOr(Schema.String),
-  cost_usd: Schema.NullOr(Schema.Finite),
-  last_message: Schema.NullOr(Schema.String),
-  ended_at_from: Schema.optionalKey(EndSource)
+  prompt_file: Schema.String
 })
 export type Entry = typeof Entry.Type
 
-const decodeTask = Schema.decodeUnknownOption(Schema.fromJsonString(TaskDocument))
+const decodeTask = Schema.decodeUnknownOption(Schema.fromJsonString(TaskFile))
 const decodeEntry = Schema.decodeUnknownOption(Schema.fromJsonString(Entry))
 const decodeOwner = Schema.decodeUnknownOption(Schema.fromJsonString(Schema.Struct({ home_id: Schema.String })))
 

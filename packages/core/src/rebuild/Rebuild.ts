@@ -16,14 +16,14 @@
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
 import type { Agent } from "../agent/Agent.ts"
+import { InvalidRequest } from "../agent/InvalidRequest.ts"
 import type { Task } from "../agent/Task.ts"
-import { InvalidRequest } from "../deployment/DeployRequest.ts"
 import { Home, HomeUnusable, recordedRegistry } from "../home/Home.ts"
 import { choose, type HomeUnknown, resolvePath } from "../home/HomeChoice.ts"
 import { holdFile } from "../home/ReaperLock.ts"
 import { type Caller, currentCaller, type WorkingDirectoryUnusable } from "../machine/Caller.ts"
 import { type FileError, Files } from "../machine/Files.ts"
-import { Registry, type RegistryError, RegistryTooNew } from "../registry/Registry.ts"
+import { Registry, type RegistryError, RegistryTooNew, type UnavailableBecause } from "../registry/Registry.ts"
 import { salvage, type Salvaged, write } from "../registry/sqlite/Restore.ts"
 import * as SqliteRegistry from "../registry/sqlite/SqliteRegistry.ts"
 import { machine, type ServicesOptions } from "../Services.ts"
@@ -122,7 +122,13 @@ interface Damage {
 const nothing: Salvaged = { tasks: [], agents: [] }
 
 /** What passes by itself, or by mending the machine, says nothing about the file. */
-const ofTheMachine = /disk|full|locked|busy|readonly|unable to open/i
+const ofTheMachine: ReadonlySet<UnavailableBecause> = new Set([
+  "locked",
+  "disk-full",
+  "read-only",
+  "cannot-open",
+  "input-output"
+])
 
 const readAll = (path: string) =>
   Effect.scoped(
@@ -189,7 +195,7 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
       const { found, supported } = failure
       return yield* new RegistryTooNew({ path: home.registry, found, supported })
     }
-    if (failure._tag === "RegistryUnavailable" && ofTheMachine.test(failure.reason)) {
+    if (failure._tag === "RegistryUnavailable" && ofTheMachine.has(failure.because)) {
       return yield* failure
     }
     return { reason: failure.reason, salvaged, isRecorded }
@@ -228,7 +234,10 @@ const make = Effect.fnUntraced(function*(options: { readonly caller?: Caller | u
             files.realPath(path),
             () =>
               new InvalidRequest({
-                problem: `there is no directory ${path} to search for tasks; name the project of one with --project`
+                issues: [{
+                  path: ["projects"],
+                  expected: `a directory to search for tasks, and there is none at ${path}`
+                }]
               })
           ))
     )

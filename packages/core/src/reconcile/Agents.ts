@@ -8,6 +8,7 @@
 import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
 import { type Agent, AgentId, isFinal, isLeaked } from "../agent/Agent.ts"
+import { durationOf, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { TaskId } from "../agent/Task.ts"
 import { type FileError, Files } from "../machine/Files.ts"
 import { stderrFile, stdoutFile } from "../machine/Layout.ts"
@@ -24,7 +25,7 @@ export class SelfStopRefused extends Schema.TaggedError<SelfStopRefused>()("Self
 
 export interface StopRequest {
   readonly reason?: string | undefined
-  /** How long an agent may take to end by itself after TERM, before KILL; 1 second by default. */
+  /** How long an agent may take to end by itself after TERM, before KILL; 5 seconds by default. */
   readonly grace?: Duration.Input | undefined
 }
 
@@ -56,7 +57,7 @@ export class Agents extends Context.Service<Agents, {
   readonly stop: (
     ids: ReadonlyArray<string>,
     request?: StopRequest
-  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | RegistryError | SelfStopRefused>
+  ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | InvalidRequest | RegistryError | SelfStopRefused>
   readonly output: (
     id: string,
     options?: OutputOptions
@@ -68,6 +69,9 @@ export class Agents extends Context.Service<Agents, {
 
 const isAgentId = Schema.is(AgentId)
 const isTaskId = Schema.is(TaskId)
+
+/** What an agent gets to save its work, where the caller of a stop says nothing else. */
+const defaultGrace = Duration.seconds(5)
 
 const chunkBytes = 64 * 1024
 
@@ -115,7 +119,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
     const ids = (yield* Effect.forEach(given, find)).map(({ id }) => id)
     for (const id of ids) if (yield* isInside(id)) return yield* new SelfStopRefused({ agentId: id })
-    const grace = request.grace === undefined ? undefined : Duration.fromInputUnsafe(request.grace)
+    const grace = yield* durationOf("grace", request.grace ?? defaultGrace)
     const reason = request.reason ?? "stopped on request"
     const exits = yield* Effect.forEach(ids, (id) => Effect.exit(stops.family(id, { reason, grace })), {
       concurrency: 8

@@ -5,10 +5,11 @@
  * the row last: a prune that is killed half way leaves a row from which the next one continues. An agent whose files
  * can't be removed keeps its row and is named. Agents' output is kept whole until then, at any size.
  */
-import { Context, DateTime, Duration, Effect, Layer } from "effect"
+import { Context, DateTime, type Duration, Effect, Layer } from "effect"
 import * as Path from "node:path"
 import { type Agent, type AgentId, isFinal, subjectOf } from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
+import { durationOf, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { Files } from "../machine/Files.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
 import { Resources } from "../resource/Resources.ts"
@@ -31,7 +32,7 @@ export interface Pruned {
 }
 
 export class Prune extends Context.Service<Prune, {
-  readonly run: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, RegistryError>
+  readonly run: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, InvalidRequest | RegistryError>
 }>()("@slipway/core/Prune") {
   static readonly layer = Layer.effect(
     Prune,
@@ -71,7 +72,7 @@ export class Prune extends Context.Service<Prune, {
       })
 
       const run = Effect.fn("Prune.run")(function*(request: PruneRequest = {}) {
-        const age = Duration.fromInputUnsafe(request.olderThan ?? "7 days")
+        const age = yield* durationOf("olderThan", request.olderThan ?? "7 days")
         const before = DateTime.subtractDuration(yield* DateTime.now, age)
         const old = (yield* registry.agents({})).flatMap((agent) =>
           isFinal(agent.state) && agent.endedAt !== null && DateTime.isLessThan(agent.endedAt, before)

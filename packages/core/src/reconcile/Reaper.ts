@@ -24,11 +24,12 @@ import {
   subjectOf
 } from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
+import { described } from "../agent/Described.ts"
+import * as Document from "../agent/Document.ts"
 import * as Plan from "../agent/Plan.ts"
 import type { Planned } from "../agent/Plan.ts"
 import type { ReleaseRecord } from "../agent/Release.ts"
 import type { Task } from "../agent/Task.ts"
-import * as View from "../agent/View.ts"
 import { Home } from "../home/Home.ts"
 import { Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
@@ -68,31 +69,37 @@ export const ItemVerdict = Schema.Literals([
 export type ItemVerdict = typeof ItemVerdict.Type
 
 export const Item = Schema.Struct({
-  /** The agent's id, of a stray the id that it bears, of a draft its path. */
-  subject: Schema.String,
-  verdict: ItemVerdict,
-  /** The row's status; null where there is no row. */
-  status: Schema.NullOr(Schema.String),
-  evidence: Schema.String,
-  action: Schema.Literals([
-    "roll-back",
-    "reconcile",
-    "finish",
-    "release",
-    "rewrite",
-    "remove",
-    "remove-when-asked",
-    "none"
-  ])
+  subject: described(Schema.String, "The agent's id, of a stray the id that it bears, of a draft its path."),
+  verdict: described(ItemVerdict, "What is wrong."),
+  status: described(Schema.NullOr(Schema.String), "The row's status; null where there is no row."),
+  evidence: described(Schema.String, "What was seen."),
+  action: described(
+    Schema.Literals([
+      "roll-back",
+      "reconcile",
+      "finish",
+      "release",
+      "rewrite",
+      "remove",
+      "remove-when-asked",
+      "none"
+    ]),
+    "What a reap does about it; `remove-when-asked` only when a caller names the id."
+  )
 })
 export type Item = typeof Item.Type
 
-/** A plan can be written to a file, read, and applied later. */
-export const ReapPlan = Schema.Struct({
-  homeId: Schema.String,
-  at: Schema.DateTimeUtcFromString,
-  items: Schema.Array(Item)
+/** A plan as it is written. */
+export const ReapPlanDocument = Schema.Struct({
+  home_id: described(Schema.String, "The home that the plan is of."),
+  at: described(Schema.DateTimeUtcFromString, "When it was made."),
+  items: described(Schema.Array(Item), "What was found.")
 })
+
+const { at, home_id: homeId, items } = ReapPlanDocument.fields
+
+/** A plan can be written to a file, read, and applied later. */
+export const ReapPlan = Schema.Struct({ homeId, at, items }).pipe(Schema.encodeKeys({ homeId: "home_id" }))
 export type ReapPlan = typeof ReapPlan.Type
 
 /** What became of an item. */
@@ -352,7 +359,7 @@ const make = Effect.gen(function*() {
       const written: Agent = shown
       yield* entry.make(written.plan, written, subjectOf(written))
       const now = Option.getOrUndefined(yield* registry.agent(written.id))
-      shown = now === undefined || View.entryText(now) === View.entryText(written) ? undefined : now
+      shown = now === undefined || Document.entryText(now) === Document.entryText(written) ? undefined : now
     }
   })
 

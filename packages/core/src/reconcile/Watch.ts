@@ -5,6 +5,7 @@
  * watch is interrupted is finished by whichever process looks next, as with every reap.
  */
 import { Clock, Duration, Effect, type Result, Schedule, Stream } from "effect"
+import { durationOf } from "../agent/InvalidRequest.ts"
 import type { ReaperRunning } from "../home/ReaperLock.ts"
 import type { FileError } from "../machine/Files.ts"
 import type { RegistryError } from "../registry/Registry.ts"
@@ -43,6 +44,9 @@ export const watch = <R>(
     return made
   })
   const began: Watched = { _tag: "Began" }
-  const turns = Stream.suspend(() => Stream.fromEffectSchedule(turn, Schedule.spaced(every)))
-  return Stream.unwrap(Effect.as(hold, Stream.concat(Stream.succeed(began), turns)))
+  return Stream.unwrap(Effect.gen(function*() {
+    const pause = yield* durationOf("every", every)
+    yield* hold
+    return Stream.concat(Stream.succeed(began), Stream.fromEffectSchedule(turn, Schedule.spaced(pause)))
+  }))
 }

@@ -13,10 +13,28 @@ import { type Task, type TaskCounts, TaskId } from "../agent/Task.ts"
 import { ProcessIdentity } from "../machine/Host.ts"
 import type { AdmissionRefused, Decision, HomeLimit } from "./Admission.ts"
 
+/**
+ * Why a registry can't be used just now: what passes by itself or by mending the machine, or `content` for a value that
+ * can't be stored, or `other`.
+ */
+export const UnavailableBecause = Schema.Literals([
+  "locked",
+  "disk-full",
+  "read-only",
+  "cannot-open",
+  "input-output",
+  "content",
+  "other"
+])
+export type UnavailableBecause = typeof UnavailableBecause.Type
+
 /** The registry could not be read or written; nothing of the operation was stored. */
 export class RegistryUnavailable extends Schema.TaggedError<RegistryUnavailable>()("RegistryUnavailable", {
   operation: Schema.String,
-  reason: Schema.String
+  because: UnavailableBecause,
+  /** The same in the words of the database or of the system. */
+  reason: Schema.String,
+  cause: Schema.optional(Schema.Defect())
 }) {
   override get message() {
     return `the registry could not ${this.operation}: ${this.reason}; check the disk and the permissions of the home, then try again`

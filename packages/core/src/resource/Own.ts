@@ -12,6 +12,7 @@ import { Effect, Schema } from "effect"
 import { type Subject } from "../agent/Agent.ts"
 import { VariableName } from "../agent/AgentEnvironment.ts"
 import type { AgentId } from "../agent/AgentId.ts"
+import { requestIssues, requestSentence } from "../agent/InvalidRequest.ts"
 import { type Planned } from "../agent/Plan.ts"
 import type { TaskId } from "../agent/Task.ts"
 import { define, type Kind, planned, type Resource } from "./Resource.ts"
@@ -126,7 +127,7 @@ export const own = <Ref, Input, Made, E extends OwnError>(resource: Own<Ref, Inp
       cause: error
     })
   const refuse = (error: Schema.SchemaError) =>
-    new ResourceRefused({ resource: resource.kind, problem: error.message.replaceAll(/\s*\n\s*/g, " ") })
+    new ResourceRefused({ resource: resource.kind, problem: requestSentence(requestIssues(error)) })
   return {
     ...define(resource),
     plan: Effect.fnUntraced(function*(raw, draft) {

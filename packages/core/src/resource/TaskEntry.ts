@@ -8,9 +8,9 @@
 import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent, Subject } from "../agent/Agent.ts"
+import * as Document from "../agent/Document.ts"
 import { houseKinds, TaskEntryRef } from "../agent/Plan.ts"
 import { AlreadyGone, failed, kept, Released, type ReleaseOutcome } from "../agent/Release.ts"
-import * as View from "../agent/View.ts"
 import { checkOwned, FileError, Files } from "../machine/Files.ts"
 import { type Presence, type Resource } from "./Resource.ts"
 
@@ -31,7 +31,7 @@ const decodeOwner = Schema.decodeUnknownOption(
 /** Whether the entry says what the row says; one that can't be read does not. */
 export const isCurrent = (files: Files["Service"], agent: Agent): Effect.Effect<boolean> =>
   files.readText(agent.plan.entry).pipe(
-    Effect.map((text) => text === View.entryText(agent)),
+    Effect.map((text) => text === Document.entryText(agent)),
     Effect.orElseSucceed(() => false)
   )
 
@@ -49,7 +49,7 @@ export class TaskEntry extends Context.Service<
 
       const write = Effect.fn("TaskEntry.make")(function*(ref: TaskEntryRef, agent: Agent) {
         yield* checked(ref)
-        yield* files.replaceFile(ref.entry, View.entryText(agent), 0o600)
+        yield* files.replaceFile(ref.entry, Document.entryText(agent), 0o600)
       })
 
       // A write that was killed before its rename leaves a draft beside the entry.

@@ -83,7 +83,7 @@ export const request = ({ allowDuplicate, life, ready, task, type }: Wish): Depl
   agent: { kind: "command", argv: ["sh", "-c", scripts[life], life, allowDuplicate ? "among" : "alone"] },
   allowDuplicate,
   ready,
-  readyWithinMillis: ready === "output" ? 20_000 : 50
+  readyWithin: ready === "output" ? 20_000 : 50
 })
 
 /** The living processes of an agent. */

@@ -98,7 +98,7 @@ const typed = (error: (label: string) => unknown): Failing => (label) =>
 
 const files = typed((operation) => new FileError({ operation, path: "/injected", code: "ENOSPC" }))
 const tmux = typed((operation) => new TmuxCommandFailed({ operation, exitCode: 1, stderr: "injected" }))
-const registry = typed((operation) => new RegistryUnavailable({ operation, reason: "injected" }))
+const registry = typed((operation) => new RegistryUnavailable({ operation, because: "other", reason: "injected" }))
 const processes = typed(() => new ProcessTableUnreadable({ reason: "injected" }))
 
 const wrapping = <I, S extends object>(

@@ -8,7 +8,7 @@ import { Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type Agent, isFinal } from "../../src/agent/Agent.ts"
-import * as View from "../../src/agent/View.ts"
+import * as Document from "../../src/agent/Document.ts"
 import { print, type Step } from "./HistorySteps.ts"
 import { HistoryWorld, type MemoryHome, type Store } from "./HistoryWorld.ts"
 
@@ -75,7 +75,9 @@ export const problems = (world: HistoryWorld, home: MemoryHome): ReadonlyArray<s
     } else {
       if (!hasDirectory) found.push(`${row.id} has committed and has no directory`)
       if (entry === undefined) found.push(`${row.id} has committed and has no entry`)
-      else if (entry !== View.entryText(row) && !attended) found.push(`the entry of ${row.id} is not what its row says`)
+      else if (entry !== Document.entryText(row) && !attended) {
+        found.push(`the entry of ${row.id} is not what its row says`)
+      }
     }
   }
   const now = world.time.wall + world.time.now

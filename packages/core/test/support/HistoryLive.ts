@@ -14,7 +14,7 @@ import * as Os from "node:os"
 import * as Path from "node:path"
 import { DatabaseSync, type SQLOutputValue } from "node:sqlite"
 import { Agent, isFinal } from "../../src/agent/Agent.ts"
-import * as View from "../../src/agent/View.ts"
+import * as Document from "../../src/agent/Document.ts"
 import { Host } from "../../src/machine/Host.ts"
 import { services } from "../../src/Services.ts"
 import { runModule } from "../children.ts"
@@ -155,7 +155,7 @@ const audit = (home: LiveHome): ReadonlyArray<string> => {
     const hasDirectory = Fs.existsSync(row.plan.directory)
     if (_tag === "rolled-back") return hasDirectory || documents.has(row.id) ? found("it left files") : []
     if (!hasDirectory) return found("its directory is gone")
-    const isTrue = documents.has(row.id) && Fs.readFileSync(row.plan.entry, "utf8") === View.entryText(row)
+    const isTrue = documents.has(row.id) && Fs.readFileSync(row.plan.entry, "utf8") === Document.entryText(row)
     return isTrue ? [] : found("its entry is not what the row says")
   })
 }
@@ -205,7 +205,7 @@ export const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, coun
       // An agent that ends later, at a time of its own, would tell nothing of who ended it.
       agent: World.shell(scriptOf(behaviour === "late0" ? "stay" : behaviour)),
       ready: step.ready,
-      readyWithinMillis: step.ready === "output" ? 5000 : 150,
+      readyWithin: step.ready === "output" ? 5000 : 150,
       allowDuplicate: step.allowDuplicate,
       ...(step.key > 3 ? { key: `key-${step.key}` } : {}),
       ...(parent === undefined ? {} : { parent: parent.id })

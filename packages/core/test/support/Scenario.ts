@@ -3,7 +3,7 @@
  * one operation changed, and what tests say about requests, errors, logs and entries.
  */
 import { assert, it } from "@effect/vitest"
-import { type DeployError, type DeployInput, Slipway, type SlipwayOptions, View } from "@slipway/core"
+import { type DeployError, type DeployInput, Document, Slipway, type SlipwayOptions } from "@slipway/core"
 import { Tmux } from "@slipway/tmux"
 import { Context, Effect, Layer, Logger, References, type Scope } from "effect"
 import * as Fs from "node:fs"
@@ -76,7 +76,7 @@ export const staying = "echo up; exec sleep 1000"
 
 /** A request for an agent that is up with its first output, and stays. */
 export const lasting = (world: World.World, more: Partial<DeployInput> = {}): DeployInput =>
-  request(world, staying, { ready: "output", readyWithinMillis: 20_000, ...more })
+  request(world, staying, { ready: "output", readyWithin: 20_000, ...more })
 
 const has = <T extends Reason["_tag"]>(reason: Reason, tag: T): reason is Extract<Reason, { readonly _tag: T }> =>
   reason._tag === tag
@@ -111,7 +111,7 @@ export const capture = () => {
 export const agreed = Effect.fnUntraced(function*(slipway: Slipway["Service"], id: AgentId) {
   const agent = yield* slipway.agent(id)
   const entry: unknown = JSON.parse(Fs.readFileSync(agent.plan.entry, "utf8"))
-  assert.deepStrictEqual(entry, JSON.parse(JSON.stringify(View.agent(agent))))
+  assert.deepStrictEqual(entry, JSON.parse(JSON.stringify(Document.agent(agent))))
   return agent
 })
 

@@ -28,7 +28,7 @@ const program = Effect.gen(function*() {
     type: "worker",
     agent: World.shell(script),
     ready: ready === "output" || ready === "none" ? ready : "survive",
-    readyWithinMillis: Number(withinMillis),
+    readyWithin: Number(withinMillis),
     ...(port === "" ? {} : { resources: { port: { port: Number(port) } } })
   }, {
     onStep: (step) => say(`step ${step}`),

@@ -12,8 +12,11 @@ const passing: ReadonlySet<string> = new Set<SqlError.SqlErrorReason["_tag"]>([
   "SerializationError"
 ])
 
+/** Whether the statement failed because of another process, and may succeed when it is put again. */
+export const isPassing = (error: SqlError.SqlError): boolean => passing.has(error.reason._tag)
+
 /** The options of `Effect.retry` that wait for a lock, for ten seconds by default. */
 export const retryLocked = (timeout: Duration.Input = "10 seconds") => ({
-  while: (error: unknown) => SqlError.isSqlError(error) && passing.has(error.reason._tag),
+  while: (error: unknown) => SqlError.isSqlError(error) && isPassing(error),
   schedule: Schedule.spaced("10 millis").pipe(Schedule.jittered, Schedule.upTo({ duration: timeout }))
 })

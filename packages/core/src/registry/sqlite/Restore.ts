@@ -11,7 +11,7 @@ import { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlError } from "effect/sql"
 import { Agent, status } from "../../agent/Agent.ts"
 import { Task } from "../../agent/Task.ts"
-import { type RegistryError, RegistryUnavailable } from "../Registry.ts"
+import { type RegistryError, RegistryUnavailable, type UnavailableBecause } from "../Registry.ts"
 import * as Legacy from "./Legacy.ts"
 import * as Migrations from "./Migrations.ts"
 import * as NodeSqlite from "./NodeSqlite.ts"
@@ -79,8 +79,10 @@ export const salvage = (path: string): Effect.Effect<Salvaged> =>
       }
     })).pipe(Effect.orElseSucceed(() => nothing))
 
-const unwritable = (reason: string) =>
-  Effect.fail(new RegistryUnavailable({ operation: "write what was found", reason }))
+const unwritable = (error: Error, because: UnavailableBecause) =>
+  Effect.fail(
+    new RegistryUnavailable({ operation: "write what was found", because, reason: error.message, cause: error })
+  )
 
 /** Turns the empty file at the path into a registry with this content. */
 export const write = (path: string, { agents, tasks }: Content): Effect.Effect<void, RegistryError> =>
@@ -98,8 +100,8 @@ export const write = (path: string, { agents, tasks }: Content): Effect.Effect<v
       yield* sql`PRAGMA wal_checkpoint(TRUNCATE)`
     })).pipe(
       Effect.catchTags({
-        MigrationError: (error) => unwritable(error.message),
-        SchemaError: (error) => unwritable(error.message),
+        MigrationError: (error) => unwritable(error, "other"),
+        SchemaError: (error) => unwritable(error, "content"),
         SqlError: (error) => Effect.fail(toRegistryError(path, "write what was found", error))
       })
     )

@@ -25,10 +25,11 @@ import {
   type RegistryError,
   RegistryTooNew,
   RegistryUnavailable,
-  type TransitionEvent
+  type TransitionEvent,
+  type UnavailableBecause
 } from "../Registry.ts"
 import * as Counters from "./Counters.ts"
-import { retryLocked } from "./Locked.ts"
+import { isPassing, retryLocked } from "./Locked.ts"
 import * as Migrations from "./Migrations.ts"
 
 const TaskRows = Schema.Array(Schema.Struct({ document: Schema.fromJsonString(Task) }))
@@ -56,7 +57,7 @@ const encodeTaskJson = Schema.encodeEffect(Schema.fromJsonString(Task))
 const encodeAgentJson = Schema.encodeEffect(Schema.fromJsonString(Agent))
 const encodeReleases = Schema.encodeEffect(Releases)
 const unwritable = (error: Schema.SchemaError) =>
-  new RegistryUnavailable({ operation: "write a row", reason: error.message })
+  new RegistryUnavailable({ operation: "write a row", because: "content", reason: error.message, cause: error })
 
 // SQLITE_CORRUPT and SQLITE_NOTADB.
 const damaged = new Set([11, 26])
@@ -66,13 +67,25 @@ const errnoOf = (error: SqlError.SqlError): number | undefined => {
   return Predicate.hasProperty(cause, "errno") && Predicate.isNumber(cause.errno) ? cause.errno & 0xff : undefined
 }
 
+// The primary result codes of SQLite.
+const becauses = new Map<number | undefined, UnavailableBecause>([
+  [3, "read-only"],
+  [8, "read-only"],
+  [10, "input-output"],
+  [13, "disk-full"],
+  [14, "cannot-open"]
+])
+
+const becauseOf = (error: SqlError.SqlError): UnavailableBecause =>
+  isPassing(error) ? "locked" : becauses.get(errnoOf(error)) ?? "other"
+
 const reasonOf = (error: SqlError.SqlError): string => error.reason.message ?? error.reason._tag
 
 /** What a failure of the database means for the registry. */
 export const toRegistryError = (path: string, operation: string, error: SqlError.SqlError): RegistryError =>
   damaged.has(errnoOf(error) ?? 0)
     ? new RegistryCorrupt({ path, reason: reasonOf(error) })
-    : new RegistryUnavailable({ operation, reason: reasonOf(error) })
+    : new RegistryUnavailable({ operation, because: becauseOf(error), reason: reasonOf(error), cause: error })
 
 export interface Options {
   /** Used in messages only. */
@@ -159,7 +172,7 @@ const make = Effect.fnUntraced(function*(
           Effect.fail(
             SqlError.isSqlError(error.cause)
               ? error.cause
-              : new RegistryUnavailable({ operation: "migrate", reason: error.message })
+              : new RegistryUnavailable({ operation: "migrate", because: "other", reason: error.message, cause: error })
           ))
       )
     )

@@ -56,7 +56,12 @@ const openRecorded = Effect.fnUntraced(function*(options: Options) {
   const home = yield* Home
   const { path } = options
   const unreadable = (error: FileError) =>
-    new RegistryUnavailable({ operation: "inspect its file", reason: error.message })
+    new RegistryUnavailable({
+      operation: "inspect its file",
+      because: "input-output",
+      reason: error.message,
+      cause: error
+    })
   const look = Effect.gen(function*() {
     const found = yield* Effect.mapError(files.inspect(path), unreadable)
     return found ?? (yield* new RegistryReplaced({ path, reason: "the file is missing" }))
