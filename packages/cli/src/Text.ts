@@ -1,7 +1,7 @@
 /**
  * How agents and tasks read: states in words, tables with aligned columns, trees. Pure; nothing here prints.
  */
-import { Agent, Document } from "@slipway/core"
+import { Agent, Document, type Family } from "@slipway/core"
 import { DateTime } from "effect"
 import * as Durations from "./Durations.ts"
 import { plain, type Style } from "./Output.ts"
@@ -26,7 +26,7 @@ const style = (agent: Agent.Agent): Style => {
     case "running":
       return "green"
     case "exited":
-      return succeeded(agent) ? "dim" : "red"
+      return Agent.succeeded(agent) ? "dim" : "red"
     case "leaked":
     case "lost":
       return "red"
@@ -74,10 +74,6 @@ export const ending = (agent: Agent.Agent): string => {
 
 /** The same as a sentence with the agent's id. */
 export const story = (agent: Agent.Agent): string => `${agent.id} ${ending(agent)}`
-
-/** Whether an agent has ended with success. */
-export const succeeded = (agent: Agent.Agent): boolean =>
-  agent.state._tag === "exited" && agent.state.outcome === "success"
 
 /** How long ago something was. */
 export const ago = (moment: DateTime.Utc, now: DateTime.Utc): string =>
@@ -142,30 +138,12 @@ export const agents = (
   )
 }
 
-export interface Node {
-  readonly agent: Agent.Agent
-  readonly children: ReadonlyArray<Node>
-}
-
-/** Agents under their parents, oldest first; one whose parent is not among them stands at the top. */
-export const tree = (list: ReadonlyArray<Agent.Agent>): ReadonlyArray<Node> => {
-  const known = new Set(list.map((agent) => agent.id))
-  const oldestFirst = list.toSorted((a, b) =>
-    DateTime.toEpochMillis(a.createdAt) - DateTime.toEpochMillis(b.createdAt) || a.id.localeCompare(b.id)
-  )
-  const under = (parent: Agent.AgentId | null): ReadonlyArray<Node> =>
-    oldestFirst
-      .filter((agent) => (agent.parent !== null && known.has(agent.parent) ? agent.parent : null) === parent)
-      .map((agent) => ({ agent, children: under(agent.id) }))
-  return under(null)
-}
-
 /** A tree of agents, one line each. */
 export const treeLines = (
-  nodes: ReadonlyArray<Node>,
+  nodes: ReadonlyArray<Family.Node>,
   render: (agent: Agent.Agent) => string
 ): ReadonlyArray<string> => {
-  const walk = (nodes: ReadonlyArray<Node>, indent: string, top: boolean): ReadonlyArray<string> =>
+  const walk = (nodes: ReadonlyArray<Family.Node>, indent: string, top: boolean): ReadonlyArray<string> =>
     nodes.flatMap((node, index) => {
       const isLast = index === nodes.length - 1
       const [branch, below] = top ? ["", ""] : isLast ? ["└─ ", "   "] : ["├─ ", "│  "]
@@ -173,9 +151,3 @@ export const treeLines = (
     })
   return walk(nodes, "  ", true)
 }
-
-/** Live ones first, each part newest first as the registry has it. */
-export const liveFirst = (list: ReadonlyArray<Agent.Agent>): ReadonlyArray<Agent.Agent> => [
-  ...list.filter((agent) => Agent.isActive(agent.state)),
-  ...list.filter((agent) => !Agent.isActive(agent.state))
-]

@@ -237,7 +237,11 @@ describe("deploy", () => {
       yield* refusesUsage(box, ["deploy", ...command], /the prompt: .*NUL/, { stdin: "a\0b" })
       yield* refusesUsage(box, ["deploy", ...command], /not valid UTF-8/, { stdin: new Uint8Array([97, 0xff, 98]) })
       yield* refusesUsage(box, ["deploy", ...command], /more than 10000000 bytes/, { stdin: "x".repeat(10_000_001) })
-      yield* refusesUsage(box, ["deploy", "--prompt", "", ...command], /the prompt: expected a prompt that is not empty/)
+      yield* refusesUsage(
+        box,
+        ["deploy", "--prompt", "", ...command],
+        /the prompt: expected a prompt that is not empty/
+      )
       yield* refusesUsage(box, ["deploy", "--prompt-file", "missing", ...command], /missing can't be read/)
       yield* refusesUsage(box, ["deploy", "--prompt-file", ".", ...command], /can't be read/)
       yield* refusesUsage(box, ["deploy", "--prompt", "a", "--prompt-file", "b", ...command], /both/)

@@ -6,6 +6,7 @@ export * as AgentCommand from "./agent/AgentCommand.ts"
 export * as CleanupReport from "./agent/CleanupReport.ts"
 export { described, descriptionOf } from "./agent/Described.ts"
 export * as Document from "./agent/Document.ts"
+export * as Family from "./agent/Family.ts"
 export { InvalidRequest, RequestIssue, requestSentence } from "./agent/InvalidRequest.ts"
 export { type ReleaseOutcome, type ReleaseRecord } from "./agent/Release.ts"
 export * as Task from "./agent/Task.ts"
@@ -29,7 +30,7 @@ export { HomeLimits, HomeUnusable, InvalidLimit, parseMaxActive } from "./home/H
 export { type Choice, choose, defaultDirectory, HomeUnknown, resolvePath } from "./home/HomeChoice.ts"
 export { HomeBusy, type SetLimitsError } from "./home/HomeLimits.ts"
 export { ReaperRunning } from "./home/ReaperLock.ts"
-export { type Caller, currentCaller, WorkingDirectoryUnusable } from "./machine/Caller.ts"
+export { type Caller, CurrentCaller, currentCaller, WorkingDirectoryUnusable } from "./machine/Caller.ts"
 export { FileError } from "./machine/Files.ts"
 export {
   HomeCopied,

@@ -2,7 +2,7 @@
  * What stands at the doors of the library: ids as they come from outside, the watch, and the facade of promises.
  */
 import { assert, describe } from "@effect/vitest"
-import { InvalidRequest, Slipway } from "@slipway/core"
+import { CurrentCaller, InvalidRequest, Slipway } from "@slipway/core"
 import { open as openClient } from "@slipway/core/promise"
 import { Deferred, Effect, Fiber, Layer, Result, Stream } from "effect"
 import { guarantee, lasting, open, request } from "./support/Scenario.ts"
@@ -35,6 +35,51 @@ describe("an id that does not have the form of one", () => {
           assert.deepStrictEqual(tags, [...Array(5).fill("AgentNotFound"), "TaskNotFound", "TaskNotFound"])
           assert.deepStrictEqual(yield* slipway.agents({ taskId: id }), [])
         }
+      })
+  )
+})
+
+describe("a caller that comes with its call", () => {
+  const as = (world: World.World, environment: Readonly<Record<string, string>>, cwd?: string) => {
+    const caller = World.caller(world)
+    return Effect.provideService(CurrentCaller, {
+      ...caller,
+      environment: { ...caller.environment, ...environment },
+      cwd: cwd ?? caller.cwd
+    })
+  }
+
+  guarantee(
+    "is who the agent inherits from, and who may not stop itself: two through one layer are told apart",
+    (world) =>
+      Effect.gen(function*() {
+        const slipway = yield* open(world)
+        const script = "echo \"$WHO in $(pwd)\"; exec sleep 1000"
+        const { project: _, ...asked } = request(world, script, { ready: "output", readyWithin: "20 seconds" })
+        const first = yield* slipway.deploy(asked).pipe(as(world, { WHO: "first" }, world.project))
+        const inside = {
+          WHO: "second",
+          SLIPWAY_HOME_ID: slipway.home.id,
+          SLIPWAY_TASK_ID: first.agent.taskId,
+          SLIPWAY_AGENT_ID: first.agent.id
+        }
+        const second = yield* slipway.deploy({ ...asked, type: "child" }).pipe(as(world, inside, "/"))
+        const said = (id: string) => Stream.mkString(Stream.decodeText(slipway.output(id)))
+        assert.strictEqual(yield* said(first.agent.id), `first in ${world.project}\n`)
+        assert.strictEqual(yield* said(second.agent.id), `second in ${world.project}\n`)
+        assert.strictEqual(first.agent.parent, null)
+        assert.deepInclude(second.agent, { parent: first.agent.id, depth: 2, taskId: first.agent.taskId })
+
+        const elsewhere = { ...inside, SLIPWAY_HOME_ID: "another" }
+        const stranger = yield* slipway.deploy({ ...asked, type: "stranger" }).pipe(as(world, elsewhere, world.project))
+        assert.strictEqual(stranger.agent.parent, null)
+
+        const refused = yield* Effect.flip(slipway.stop([first.agent.id]).pipe(as(world, inside)))
+        assert.strictEqual(refused._tag, "SelfStopRefused")
+        const stopped = yield* slipway.stop([first.agent.id])
+        assert.sameMembers(stopped.map(({ id }) => id), [first.agent.id, second.agent.id])
+        yield* slipway.stop([stranger.agent.id])
+        return [first.agent.id, second.agent.id, stranger.agent.id]
       })
   )
 })

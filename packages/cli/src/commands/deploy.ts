@@ -92,30 +92,17 @@ const spec = Effect.fnUntraced(
   }
 )
 
-/** The task and the parent of the agent that this command runs in, when that one is of this home. */
-const surroundings = Effect.fnUntraced(function*() {
-  const { environment } = yield* currentCaller
-  const { home } = yield* Slipway
-  const here = environment["SLIPWAY_HOME_ID"] === home.id
-  const value = (name: string) => here && environment[name] !== "" ? environment[name] : undefined
-  return { task: value("SLIPWAY_TASK_ID"), agent: value("SLIPWAY_AGENT_ID") }
-})
-
 const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput["agent"], prompt: string) {
   const caller = yield* currentCaller
   const cwd = Option.isSome(options.cwd) ? yield* resolvePath(caller, options.cwd.value) : undefined
-  const around = yield* surroundings()
   const environment = yield* Variables.read({ env: options.env, file: options.envFile })
-  const task = Option.getOrUndefined(options.task) ?? around.task
-  // An agent's own children belong to its task; for another task it is a stranger.
-  const parent = Option.getOrUndefined(options.parent) ?? (task === around.task ? around.agent : undefined)
   const input: DeployInput = {
     prompt,
     agent,
     environment,
     allowDuplicate: options.allowDuplicate,
-    ...(task === undefined ? {} : { task }),
-    ...(parent === undefined ? {} : { parent }),
+    ...(Option.isSome(options.task) ? { task: options.task.value } : {}),
+    ...(Option.isSome(options.parent) ? { parent: options.parent.value } : {}),
     ...(Option.isSome(options.type) ? { type: options.type.value } : {}),
     ...(cwd === undefined ? {} : { cwd }),
     ...(Option.isSome(options.key) ? { key: options.key.value } : {}),
@@ -223,7 +210,7 @@ const ended = Effect.fnUntraced(function*(options: Options, agent: Agent.Agent) 
     return yield* status.conclude(ExitCode.done)
   }
   yield* output.answer({ ...DeployDocument.deployed(agent), result: view }, Text.story(agent))
-  yield* status.conclude(Text.succeeded(agent) ? ExitCode.done : ExitCode.unsuccessful)
+  yield* status.conclude(Agent.succeeded(agent) ? ExitCode.done : ExitCode.unsuccessful)
 })
 
 /** The agent is up, and something else went wrong after that. */

@@ -1,7 +1,7 @@
 /**
  * `slipway ps`: agents as they are now. It reconciles those that have ended, so that their slots become free.
  */
-import { Agent, Document, Slipway } from "@slipway/core"
+import { Agent, Document, Family, Slipway } from "@slipway/core"
 import { DateTime, Effect, Option } from "effect"
 import { Command, Flag, text, toggle } from "../Cli.ts"
 import * as Open from "../Open.ts"
@@ -20,7 +20,7 @@ export const ps = Command.make(
     const taskId = Option.isSome(task) ? (yield* slipway.task(task.value)).id : undefined
     const found = yield* slipway.agents({ taskId, activeOnly: !all })
     // This query itself reconciles the agents that had ended unseen.
-    const agents = Text.liveFirst(all ? found : found.filter((agent) => Agent.isActive(agent.state)))
+    const agents = Family.liveFirst(all ? found : found.filter((agent) => Agent.isActive(agent.state)))
     if (agents.length === 0) {
       yield* output.note(
         all ? "There are no agents." : "No agents are live. 'slipway ps --all' shows those that have ended."

@@ -2,7 +2,7 @@
  * `slipway show`: everything that is known of one agent, with its resources and what happened to it. A file that is no longer
  * there is not named.
  */
-import { type Agent, type AgentEvent, Document, Slipway } from "@slipway/core"
+import { Agent, type AgentEvent, Document, Slipway } from "@slipway/core"
 import { DateTime, Effect, FileSystem } from "effect"
 import { Argument, Command } from "../Cli.ts"
 import * as Open from "../Open.ts"
@@ -36,7 +36,7 @@ const lines = (
   now: DateTime.Utc,
   paint: Text.Paint
 ) => {
-  const said = Text.succeeded(agent) ? "" : plainLines(agent.tail?.stderr ?? "").trimEnd()
+  const said = Agent.succeeded(agent) ? "" : plainLines(agent.tail?.stderr ?? "").trimEnd()
   const found = agent.endedAtFrom === "found" ? ", when it was found to have ended" : ""
   const pairs: ReadonlyArray<readonly [string, string | null]> = [
     ["type", `${agent.type}, runs ${agent.spec.kind}`],

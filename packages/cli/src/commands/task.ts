@@ -6,6 +6,7 @@ import {
   currentCaller,
   descriptionOf,
   Document,
+  Family,
   resolvePath,
   Slipway,
   Task,
@@ -96,7 +97,7 @@ const list = Command.make(
 
 type NodeView = Document.AgentDocument & { readonly children: ReadonlyArray<NodeView> }
 
-const nodeView = ({ agent, children }: Text.Node): NodeView => ({
+const nodeView = ({ agent, children }: Family.Node): NodeView => ({
   ...Document.agent(agent),
   children: children.map(nodeView)
 })
@@ -111,7 +112,7 @@ const show = Command.make(
     const agents = yield* slipway.agents({ taskId: task.id })
     // Asked after the query for the agents, which reconciles those that have ended.
     const counts = yield* slipway.taskCounts(task.id)
-    const nodes = Text.tree(agents)
+    const nodes = Family.tree(agents)
     const now = yield* DateTime.now
     const width = Math.max(0, ...agents.map((agent) => agent.id.length))
     const { maxAgents, maxConcurrent, maxDepth } = task.limits

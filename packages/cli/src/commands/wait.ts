@@ -1,7 +1,7 @@
 /**
  * `slipway wait`: waits until agents have ended and everything of them is released.
  */
-import { type Agent, Document, Slipway } from "@slipway/core"
+import { Agent, Document, Slipway } from "@slipway/core"
 import { Duration, Effect, Fiber, Option } from "effect"
 import { Argument, Command, duration, Flag, toggle } from "../Cli.ts"
 import * as ExitCode from "../ExitCode.ts"
@@ -35,7 +35,7 @@ export const wait = Command.make(
     yield* Fiber.interrupt(waiting)
 
     const found = Option.isSome(ended) ? ended.value : yield* Effect.forEach(ids, slipway.agent)
-    const failed = found.filter((agent) => !Text.succeeded(agent))
+    const failed = found.filter((agent) => !Agent.succeeded(agent))
     const error = Option.isSome(timeout) && Option.isNone(ended)
       ? `not all of them have ended within ${Duration.format(Duration.millis(timeout.value))}`
       : undefined

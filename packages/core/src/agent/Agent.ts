@@ -191,6 +191,9 @@ export const endDetail = (state: State): string | null => {
   }
 }
 
+/** Whether the agent has ended with success: by its exit and, of a known agent, by its own last words. */
+export const succeeded = (agent: Agent): boolean => agent.state._tag === "exited" && agent.state.outcome === "success"
+
 /** Whether the row still needs a reconciliation. */
 export const isActive = (state: State): boolean => !isFinal(state)
 

@@ -6,16 +6,16 @@
  * the task.
  */
 import type { Tmux } from "@slipway/tmux"
-import { Context, DateTime, Duration, Effect, Layer, Option } from "effect"
+import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
 import * as Agent from "../agent/Agent.ts"
 import { resolve } from "../agent/AgentCommand.ts"
 import { environmentFor } from "../agent/AgentEnvironment.ts"
 import * as Plan from "../agent/Plan.ts"
-import { fromRequest, type Task } from "../agent/Task.ts"
+import { fromRequest, type Task, TaskId } from "../agent/Task.ts"
 import * as Workspace from "../agent/Workspace.ts"
 import { Home } from "../home/Home.ts"
-import { type Caller, currentCaller, WorkingDirectoryUnusable } from "../machine/Caller.ts"
+import { type Caller, CurrentCaller, currentCaller, surroundings, WorkingDirectoryUnusable } from "../machine/Caller.ts"
 import { Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
 import * as Layout from "../machine/Layout.ts"
@@ -31,6 +31,9 @@ import * as Launcher from "./Launcher.ts"
 import * as LauncherPrograms from "./LauncherPrograms.ts"
 import * as Placement from "./Placement.ts"
 import * as Preflight from "./Preflight.ts"
+
+const isTaskId = Schema.is(TaskId)
+const isAgentId = Schema.is(Agent.AgentId)
 
 export const defaultReadiness: Agent.Agent["readiness"] = { kind: "survive", withinMillis: 2000 }
 
@@ -73,7 +76,7 @@ export class Preparation extends Context.Service<Preparation, {
 }
 
 const make = Effect.fnUntraced(function*(given: Caller | undefined) {
-  const caller = given ?? (yield* currentCaller)
+  const opener = given ?? (yield* currentCaller)
   const files = yield* Files
   const home = yield* Home
   const host = yield* Host
@@ -83,7 +86,21 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const placement = yield* Placement.make
   const answered = new Map<string, number>()
 
-  const findTask = Effect.fnUntraced(function*(request: DeployRequest) {
+  /**
+   * The request with what it leaves to its caller. An agent's own children belong to its task; for another task it is a
+   * stranger.
+   */
+  const inherit = Effect.fnUntraced(function*(given: DeployRequest, caller: Caller) {
+    const around = surroundings(caller, home.id)
+    const request = given.task === undefined && given.project === undefined && isTaskId(around.task)
+      ? { ...given, task: around.task }
+      : given
+    const task = yield* findTask(request, caller)
+    const inherits = request.parent === undefined && task.id === around.task && isAgentId(around.agent)
+    return { task, request: inherits ? { ...request, parent: around.agent } : request }
+  })
+
+  const findTask = Effect.fnUntraced(function*(request: DeployRequest, caller: Caller) {
     if (request.task !== undefined) {
       const task = yield* registry.task(request.task)
       return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
@@ -100,10 +117,11 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
 
   /** Everything that makes nothing of the deployment itself. */
   const prepare = Effect.fn("Preparation.prepare")(function*(
-    request: DeployRequest,
+    given: DeployRequest,
     owner: Agent.Agent["owner"]
   ): Effect.fn.Return<Prepared, Reason> {
-    const task = yield* findTask(request)
+    const caller = (yield* CurrentCaller) ?? opener
+    const { request, task } = yield* inherit(given, caller)
     const cwd = request.cwd ?? task.project
     const command = resolve(request.agent, { isRoot: caller.isRoot })
     const overrides = request.environment ?? {}

@@ -1,7 +1,7 @@
 /**
  * The process that calls Slipway, as agents inherit from it.
  */
-import { Effect, Schema } from "effect"
+import { Context, Effect, Schema } from "effect"
 
 /** The calling process as agents inherit from it. */
 export interface Caller {
@@ -29,6 +29,25 @@ export const currentCaller: Effect.Effect<Caller> = Effect.sync(() => ({
   umask: globalThis.process.umask(),
   isRoot: globalThis.process.getuid?.() === 0
 }))
+
+/**
+ * Who makes a call, where that is not the process that opened the layer: a server that works for several clients
+ * provides it around each `deploy` and `stop`. Its environment, working directory, umask and user are then what the
+ * agent inherits, and the agent that it runs in (`SLIPWAY_AGENT_ID`) is the parent, and is not stopped by itself.
+ */
+export const CurrentCaller = Context.Reference<Caller | undefined>("@slipway/core/CurrentCaller", {
+  defaultValue: () => undefined
+})
+
+/** The task and the agent that a caller runs in, where they are of this home. */
+export const surroundings = (
+  { environment }: Caller,
+  homeId: string
+): { readonly task: string | undefined; readonly agent: string | undefined } => {
+  const isHere = environment["SLIPWAY_HOME_ID"] === homeId
+  const value = (name: string) => isHere && environment[name] !== "" ? environment[name] : undefined
+  return { task: value("SLIPWAY_TASK_ID"), agent: value("SLIPWAY_AGENT_ID") }
+}
 
 /** The caller's working directory is needed and can't be named, for example since it was removed. */
 export class WorkingDirectoryUnusable extends Schema.TaggedError<WorkingDirectoryUnusable>()(

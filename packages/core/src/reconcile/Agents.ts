@@ -10,6 +10,7 @@ import * as Path from "node:path"
 import { type Agent, AgentId, isFinal, isLeaked } from "../agent/Agent.ts"
 import { durationOf, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { TaskId } from "../agent/Task.ts"
+import { CurrentCaller } from "../machine/Caller.ts"
 import { type FileError, Files } from "../machine/Files.ts"
 import { stderrFile, stdoutFile } from "../machine/Layout.ts"
 import { type AgentEvent, AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
@@ -63,7 +64,7 @@ export class Agents extends Context.Service<Agents, {
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | FileError | RegistryError>
 }>()("@slipway/core/Agents") {
-  /** `insideOf` is the agent that this process belongs to, if any. */
+  /** `insideOf` is the agent that this process belongs to, if any; a call with a `CurrentCaller` belongs to that one's. */
   static readonly layer = (options?: { readonly insideOf?: string | undefined }) => Layer.effect(Agents, make(options))
 }
 
@@ -118,7 +119,8 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
   const stop = Effect.fn("Agents.stop")(function*(given: ReadonlyArray<string>, request: StopRequest = {}) {
     // All of them are known before the first is stopped, and one that fails keeps no other from being stopped.
     const ids = (yield* Effect.forEach(given, find)).map(({ id }) => id)
-    for (const id of ids) if (yield* isInside(id)) return yield* new SelfStopRefused({ agentId: id })
+    const inside = (yield* CurrentCaller)?.environment["SLIPWAY_AGENT_ID"] ?? options?.insideOf
+    for (const id of ids) if (yield* isInside(id, inside)) return yield* new SelfStopRefused({ agentId: id })
     const grace = yield* durationOf("grace", request.grace ?? defaultGrace)
     const reason = request.reason ?? "stopped on request"
     const exits = yield* Effect.forEach(ids, (id) => Effect.exit(stops.family(id, { reason, grace })), {
@@ -129,9 +131,9 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     return [...new Map(ended.map((agent) => [agent.id, agent])).values()]
   })
 
-  // Whether this process belongs to the agent or to a descendant of it.
-  const isInside = Effect.fnUntraced(function*(id: AgentId) {
-    let current = options?.insideOf
+  // Whether what is inside of one agent belongs to the other, or to a descendant of it.
+  const isInside = Effect.fnUntraced(function*(id: AgentId, inside: string | undefined) {
+    let current = inside
     while (current !== undefined) {
       if (current === id) return true
       const row = isAgentId(current) ? yield* registry.agent(current) : Option.none()
