@@ -6,6 +6,7 @@
  * a tmux client. That client keeps the program running until the layer's scope is closed: `Effect.provide` does so by
  * itself, a `ManagedRuntime` has to be disposed.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, DateTime, type Duration, Effect, Layer, Option, Result, Schema, type Scope, Stream } from "effect"
 import type { Agent } from "./agent/Agent.ts"
 import { durationOf, invalid, type InvalidRequest } from "./agent/InvalidRequest.ts"
@@ -59,6 +60,9 @@ import { callerOf, services, type ServicesOptions } from "./Services.ts"
 
 /** There is no such task in this home. */
 export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { taskId: Schema.String }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `there is no task ${JSON.stringify(this.taskId)} in this home; 'slipway task list' shows those there are`
   }

@@ -5,6 +5,7 @@ import { assert, describe } from "@effect/vitest"
 import { CurrentCaller, InvalidRequest, Slipway } from "@slipway/core"
 import { open as openClient } from "@slipway/core/promise"
 import { Deferred, Effect, Fiber, Layer, Result, Stream } from "effect"
+import { inspect } from "node:util"
 import { guarantee, lasting, open, request } from "./support/Scenario.ts"
 import * as World from "./support/World.ts"
 
@@ -37,6 +38,26 @@ describe("an id that does not have the form of one", () => {
         }
       })
   )
+})
+
+describe("an error", () => {
+  guarantee("prints its sentence however it is shown, and that of its reason too", (world) =>
+    Effect.gen(function*() {
+      const slipway = yield* open(world)
+      const errors = [
+        yield* Effect.flip(slipway.agent("nobody")),
+        yield* Effect.flip(slipway.task("none")),
+        yield* Effect.flip(slipway.deploy(request(world, "exit 3"))),
+        yield* Effect.flip(slipway.stop(["x"], { grace: "1 day", reason: "none" }))
+      ]
+      for (const error of errors) {
+        for (const shown of [inspect(error), inspect({ error }), JSON.stringify(error), String(error), error.stack]) {
+          assert.include(String(shown).replaceAll("\\", ""), error.message)
+        }
+      }
+      const [, , failed] = errors
+      assert.include(inspect(failed), "_tag: 'AgentExitedEarly'")
+    }))
 })
 
 describe("a caller that comes with its call", () => {

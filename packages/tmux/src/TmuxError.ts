@@ -9,11 +9,15 @@
  * No message repeats the text of an argument that was refused, since it may be a secret.
  */
 import { Schema } from "effect"
+import * as Sentence from "./Sentence.ts"
 
 /** The tmux executable was not found on the PATH. */
 export class TmuxNotFound extends Schema.TaggedError<TmuxNotFound>()("TmuxNotFound", {
   executable: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `"${this.executable}" was not found: install tmux, or add the directory that holds it to PATH`
   }
@@ -24,6 +28,9 @@ export class TmuxTooOld extends Schema.TaggedError<TmuxTooOld>()("TmuxTooOld", {
   found: Schema.String,
   required: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `${this.found} is too old: install tmux ${this.required} or newer`
   }
@@ -34,6 +41,9 @@ export class TmuxTimeout extends Schema.TaggedError<TmuxTimeout>()("TmuxTimeout"
   operation: Schema.String,
   millis: Schema.Finite
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `tmux did not answer to ${this.operation} within ${this.millis} ms: ` +
       "the machine may be overloaded or the tmux server stopped; try again"
@@ -45,6 +55,9 @@ export class TmuxNotStarted extends Schema.TaggedError<TmuxNotStarted>()("TmuxNo
   operation: Schema.String,
   code: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `no process could be started to ask tmux for ${this.operation} (${this.code}): free memory, or raise the limits ` +
       "on processes and open files, and try again"
@@ -55,6 +68,9 @@ export class TmuxNotStarted extends Schema.TaggedError<TmuxNotStarted>()("TmuxNo
 export class TmuxClientLost extends Schema.TaggedError<TmuxClientLost>()("TmuxClientLost", {
   operation: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the control client of tmux ended before it answered to ${this.operation}, which may have been done: try again`
   }
@@ -64,6 +80,9 @@ export class TmuxClientLost extends Schema.TaggedError<TmuxClientLost>()("TmuxCl
 export class TmuxNoServer extends Schema.TaggedError<TmuxNoServer>()("TmuxNoServer", {
   socket: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `no tmux server is running on ${this.socket}: it starts with the first session`
   }
@@ -73,6 +92,9 @@ export class TmuxNoServer extends Schema.TaggedError<TmuxNoServer>()("TmuxNoServ
 export class TmuxNoSuchSession extends Schema.TaggedError<TmuxNoSuchSession>()("TmuxNoSuchSession", {
   target: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `tmux has no session ${this.target}: it has ended, was renamed, or never started`
   }
@@ -82,6 +104,9 @@ export class TmuxNoSuchSession extends Schema.TaggedError<TmuxNoSuchSession>()("
 export class TmuxDuplicateSession extends Schema.TaggedError<TmuxDuplicateSession>()("TmuxDuplicateSession", {
   name: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `tmux already has a session named ${this.name}: end it first, or choose another name`
   }
@@ -96,6 +121,9 @@ export class TmuxRefusedArgument extends Schema.TaggedError<TmuxRefusedArgument>
   argument: ArgumentKind,
   reason: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the ${this.argument} given to tmux was refused: ${this.reason}`
   }
@@ -111,6 +139,9 @@ export class TmuxCommandFailed extends Schema.TaggedError<TmuxCommandFailed>()("
   exitCode: Schema.NullOr(Schema.Finite),
   stderr: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const code = this.exitCode === null ? "without an exit code" : `with exit code ${this.exitCode}`
     return `tmux failed at ${this.operation} ${code}: ${this.stderr === "" ? "it gave no reason" : this.stderr}`

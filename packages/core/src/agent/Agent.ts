@@ -8,6 +8,7 @@
  * `deploying → running → ending → exited | stopped | lost | rolled-back`. `ending` is the durable intent: it is claimed
  * before the first release, and the next reconciliation finishes it.
  */
+import { Sentence } from "@slipway/tmux"
 import { type DateTime, type Duration, Result, Schema } from "effect"
 import { HostIdentity, ProcessIdentity } from "../machine/Host.ts"
 import { Lease } from "../machine/Lease.ts"
@@ -206,6 +207,9 @@ export class TransitionRefused extends Schema.TaggedError<TransitionRefused>()("
   wanted: Schema.String,
   found: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `agent ${this.agentId} is ${this.found} and can't become ${this.wanted}; read it again with 'slipway show ${this.agentId}'`
   }

@@ -13,6 +13,7 @@
  * `findExecutable` only searches: it makes nothing and can be interrupted between two directories. It has no time limit
  * of its own. A directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
  */
+import { Sentence } from "@slipway/tmux"
 import { Clock, Effect, Schema } from "effect"
 import { accessSync, constants, realpathSync, statSync } from "node:fs"
 import { stat } from "node:fs/promises"
@@ -153,6 +154,9 @@ export class AgentExecutableMissing extends Schema.TaggedError<AgentExecutableMi
   executable: Schema.String,
   searched: Schema.Array(Schema.String)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     if (this.executable.includes("/")) {
       return `there is no program that can be run at ${this.searched.join(", ")}; ` +

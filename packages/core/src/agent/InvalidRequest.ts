@@ -3,6 +3,7 @@
  *
  * An issue names its place and what is expected there, and never the value: a prompt or a variable may be a secret.
  */
+import { Sentence } from "@slipway/tmux"
 import { Array as Arr, Duration, Effect, Predicate, Schema, type SchemaAST, type SchemaIssue } from "effect"
 import { durationWithin, longest } from "../machine/Durations.ts"
 
@@ -26,6 +27,9 @@ export const requestSentence = (
 export class InvalidRequest extends Schema.TaggedError<InvalidRequest>()("InvalidRequest", {
   issues: Schema.NonEmptyArray(RequestIssue)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the request is not valid: ${requestSentence(this.issues)}`
   }

@@ -4,6 +4,7 @@
  * It belongs to the task and not to a deployment, so no rollback removes it. Everything in it is a projection of the
  * registry, is written whole (by write and rename), and may be rewritten at any time.
  */
+import { Sentence } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import * as Path from "node:path"
 import { checkOwned, type FileError, Files } from "../machine/Files.ts"
@@ -19,6 +20,9 @@ export class WorkspaceUnusable extends Schema.TaggedError<WorkspaceUnusable>()("
   code: Schema.String,
   reason: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const what = `the project ${this.project} has no usable workspace ${this.path}: ${this.reason}`
     return unwritable.has(this.code)

@@ -4,6 +4,7 @@
  * By the time a caller sees this error, the rollback is over. `cleanup` names every release that ran. What it could not
  * release is kept in the registry, and the agent's next reconciliation tries it again.
  */
+import { Sentence } from "@slipway/tmux"
 import { TmuxError } from "@slipway/tmux"
 import { Schema } from "effect"
 import { AgentId, TransitionRefused } from "../agent/Agent.ts"
@@ -43,6 +44,9 @@ export class StepTimedOut extends Schema.TaggedError<StepTimedOut>()("StepTimedO
   step: Step,
   millis: Schema.Finite
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the step ${this.step} was not done within ${this.millis} ms; the machine may be overloaded, try again`
   }
@@ -53,6 +57,9 @@ export class DeploymentEnded extends Schema.TaggedError<DeploymentEnded>()("Depl
   agentId: AgentId,
   why: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the deployment of ${this.agentId} was ended by another caller: ${this.why}`
   }
@@ -63,6 +70,9 @@ export class SharedDeploymentFailed extends Schema.TaggedError<SharedDeploymentF
   agentId: AgentId,
   problem: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `agent ${this.agentId}, which was deployed under the same key at the same time, ${this.problem}; the key is free again`
   }
@@ -104,6 +114,9 @@ export class DeployError extends Schema.TaggedError<DeployError>()("DeployError"
   agentId: Schema.NullOr(AgentId),
   cleanup: CleanupReport.CleanupReport
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const left = CleanupReport.leftovers(this.cleanup)
     return left.length === 0

@@ -9,6 +9,7 @@
  *
  * `confirm` compares again once the session is there: a caller with other attributes may have started the server anew.
  */
+import { Sentence } from "@slipway/tmux"
 import { Tmux, type TmuxError, TmuxNoServer } from "@slipway/tmux"
 import { Effect, Option, Schema } from "effect"
 import * as Path from "node:path"
@@ -28,6 +29,9 @@ export class OtherNamespace extends Schema.TaggedError<OtherNamespace>()("OtherN
   /** As in /proc/PID/ns. */
   namespaces: Schema.Array(Schema.String)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const what = this.namespaces.join(", ")
     return `the tmux server on ${this.socket} (process ${this.serverPid}) runs in another namespace than this caller ` +
@@ -40,6 +44,9 @@ export class ServerNotVisible extends Schema.TaggedError<ServerNotVisible>()("Se
   socket: Schema.String,
   serverPid: Schema.Int
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the tmux server on ${this.socket} says that it is process ${this.serverPid}, which is no tmux server here: ` +
       `it runs in another pid namespace or container, where its agents can't be seen; ${remedy}`
@@ -54,6 +61,9 @@ export class AttributeRefused extends Schema.TaggedError<AttributeRefused>()("At
   allowed: Schema.String,
   serverPid: Schema.Int
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the caller's ${this.attribute} is ${this.wanted}, and the kernel allows a child of this home's tmux server ` +
       `(process ${this.serverPid}) ${this.allowed}: the process that started that server had less; lower it here, or ` +
@@ -66,6 +76,9 @@ export class ProgramMissing extends Schema.TaggedError<ProgramMissing>()("Progra
   program: Schema.String,
   purpose: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the program ${this.program} is missing, which is needed to ${this.purpose}; install util-linux and coreutils`
   }
@@ -75,6 +88,9 @@ export class ProgramMissing extends Schema.TaggedError<ProgramMissing>()("Progra
 export class ServerReplaced extends Schema.TaggedError<ServerReplaced>()("ServerReplaced", {
   serverPid: Schema.Int
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the tmux server of this home was started anew (process ${this.serverPid}) while the agent was being deployed, ` +
       "by a caller with other limits or namespaces; try again"

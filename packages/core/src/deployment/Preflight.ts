@@ -4,6 +4,7 @@
  * It only reads, in a few milliseconds, and a deployment that fails here leaves nothing to release. It proves nothing
  * for later: every step after it still has its own typed error.
  */
+import { Sentence } from "@slipway/tmux"
 import { Tmux, type TmuxError } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import { type AgentExecutableMissing, findExecutable } from "../agent/AgentCommand.ts"
@@ -14,6 +15,9 @@ import { type FileError, Files } from "../machine/Files.ts"
 export class WorkingDirectoryMissing extends Schema.TaggedError<WorkingDirectoryMissing>()("WorkingDirectoryMissing", {
   path: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `there is no directory ${this.path} for the agent to work in; make it, or name another with --cwd or --project`
   }
@@ -21,6 +25,9 @@ export class WorkingDirectoryMissing extends Schema.TaggedError<WorkingDirectory
 
 /** A directory that a deployment has to write to can't be written. */
 export class NotWritable extends Schema.TaggedError<NotWritable>()("NotWritable", { path: Schema.String }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `${this.path} can't be written; check its owner, its mode, and whether the file system is read-only`
   }
@@ -32,6 +39,9 @@ export class DiskFull extends Schema.TaggedError<DiskFull>()("DiskFull", {
   freeBytes: Schema.Finite,
   requiredBytes: Schema.Finite
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const megabytes = (bytes: number) => `${Math.floor(bytes / 1_000_000)} MB`
     return `only ${megabytes(this.freeBytes)} are free on the disk of ${this.path}, and ${

@@ -6,6 +6,7 @@
  * quick success. The wait is driven by file events, with a slow poll where they fail. It can be interrupted at any
  * moment. It makes nothing, so it has no release.
  */
+import { Sentence } from "@slipway/tmux"
 import { Clock, Duration, Effect, Option, Queue, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent, Running } from "../agent/Agent.ts"
@@ -25,6 +26,9 @@ export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("Ag
   /** A known agent's last message; for any other command, nothing of its standard output is repeated. */
   lastMessage: Schema.NullOr(Schema.String)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const how = this.signal === null ? `with exit code ${this.code}` : `by ${this.signal}`
     // Known agents give the reason in their last message, and end standard error with a lone brace.
@@ -37,6 +41,9 @@ export class AgentExitedEarly extends Schema.TaggedError<AgentExitedEarly>()("Ag
 export class AgentVanished extends Schema.TaggedError<AgentVanished>()("AgentVanished", {
   stderrTail: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return "the agent's launcher was killed before the agent was up; find out what kills processes on this machine (memory?)"
   }
@@ -47,6 +54,9 @@ export class NoFirstOutput extends Schema.TaggedError<NoFirstOutput>()("NoFirstO
   withinMillis: Schema.Finite,
   stderrTail: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const said = lastLine(this.stderrTail)
     return `the agent wrote nothing to standard output within ${Duration.format(Duration.millis(this.withinMillis))}${
@@ -59,6 +69,9 @@ export class NoFirstOutput extends Schema.TaggedError<NoFirstOutput>()("NoFirstO
 export class AgentUnreadable extends Schema.TaggedError<AgentUnreadable>()("AgentUnreadable", {
   problem: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the agent's files can't be read: ${this.problem}`
   }

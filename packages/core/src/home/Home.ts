@@ -15,6 +15,7 @@
  * Modes are tightened to 0700 and 0600 where they are wider. A home on a network file system is refused, since locks
  * and crash safety rest on the local disk; so is a path that tmux would read as code.
  */
+import { Sentence } from "@slipway/tmux"
 import { Target } from "@slipway/tmux"
 import { Context, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
@@ -30,6 +31,9 @@ export class HomeUnusable extends Schema.TaggedError<HomeUnusable>()("HomeUnusab
   path: Schema.String,
   reason: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the home ${this.path} can't be used: ${this.reason}; mend that, or choose another home with --home or SLIPWAY_HOME`
   }
@@ -85,6 +89,9 @@ export class InvalidLimit extends Schema.TaggedError<InvalidLimit>()("InvalidLim
   name: Schema.String,
   value: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `${this.name} is ${JSON.stringify(this.value)}; it should be a number of agents, from 1 to 1000000`
   }

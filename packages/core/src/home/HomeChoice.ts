@@ -6,6 +6,7 @@
  * the user database says. Nothing is made here. What can't be known is a typed error, also where the working directory
  * was removed.
  */
+import { Sentence } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import * as Os from "node:os"
 import * as Path from "node:path"
@@ -17,6 +18,9 @@ export class HomeUnknown extends Schema.TaggedError<HomeUnknown>()("HomeUnknown"
   home: Schema.NullOr(Schema.String),
   uid: Schema.NullOr(Schema.Int)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const home = this.home === null ? "HOME is not set" : `HOME is ${JSON.stringify(this.home)}, no absolute path`
     const user = this.uid === null ? "this user" : `the user ${this.uid}`

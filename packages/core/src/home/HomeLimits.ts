@@ -7,6 +7,7 @@
  * It waits for a registry that is locked and for another change. While a rebuild is under way, which writes the same
  * file, it is refused.
  */
+import { Sentence } from "@slipway/tmux"
 import { Effect, Schedule, Schema } from "effect"
 import { type FileError, Files } from "../machine/Files.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
@@ -15,6 +16,9 @@ import { holdFile } from "./ReaperLock.ts"
 
 /** A rebuild of the home's registry, or a change of its limits, is under way. */
 export class HomeBusy extends Schema.TaggedError<HomeBusy>()("HomeBusy", { path: Schema.String, pid: Schema.Int }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `process ${this.pid} changes the home ${this.path} just now; try again when it is done`
   }

@@ -5,6 +5,7 @@
  * that can't be assessed keeps it. It is released when the scope closes. Not promised: to hold where a person removes the
  * files by hand. So what is done under it must do no harm twice at once.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
 import { FileError, Files } from "../machine/Files.ts"
@@ -18,6 +19,9 @@ export class ReaperRunning extends Schema.TaggedError<ReaperRunning>()("ReaperRu
   pid: Schema.Int,
   machine: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `process ${this.pid} already watches this home; one is enough`
   }

@@ -1,6 +1,7 @@
 /**
  * The process that calls Slipway, as agents inherit from it.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, Effect, Schema } from "effect"
 
 /** The calling process as agents inherit from it. */
@@ -57,6 +58,9 @@ export class WorkingDirectoryUnusable extends Schema.TaggedError<WorkingDirector
     path: Schema.NullOr(Schema.String)
   }
 ) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const why = this.path === null ? "" : `, which ${JSON.stringify(this.path)} is relative to,`
     return `the working directory${why} can't be used: it was removed, or can't be read; change to another one, or name a directory by an absolute path`

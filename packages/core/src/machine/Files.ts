@@ -8,6 +8,7 @@
  * Not promised: a bound in time. A system call on a hung disk can't be given up, which is one reason why a home on a
  * network file system is refused.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, Effect, Layer, Predicate, Queue, Schema, type Scope } from "effect"
 import * as NodeFs from "node:fs"
 import * as Path from "node:path"
@@ -19,6 +20,9 @@ export class FileError extends Schema.TaggedError<FileError>()("FileError", {
   /** The system's name of the error, such as ENOSPC. */
   code: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `could not ${this.operation} ${this.path}: ${explain(this.code)}`
   }

@@ -13,6 +13,7 @@
  * directory without an entry is a deployment that never committed, and the next command that reads it rolls it back.
  * Totals and histories begin anew.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, Effect, Layer, Option, Schema, type Scope } from "effect"
 import * as Path from "node:path"
 import type { Agent } from "../agent/Agent.ts"
@@ -33,6 +34,9 @@ import * as Swap from "./Swap.ts"
 
 /** There is nothing to rebuild. */
 export class RegistryHealthy extends Schema.TaggedError<RegistryHealthy>()("RegistryHealthy", { path: Schema.String }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the registry ${this.path} is healthy and was left as it is; 'slipway doctor' shows what does not agree with it, and 'slipway reap' cleans it up`
   }
@@ -44,6 +48,9 @@ export class RegistryInUse extends Schema.TaggedError<RegistryInUse>()("Registry
   /** None where the system does not show which processes have a file open. */
   pids: Schema.Array(Schema.Int)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return this.pids.length === 0
       ? `this system does not show which processes have the registry ${this.path} open; install lsof, and run 'slipway rebuild' again`
@@ -55,6 +62,9 @@ export class RegistryInUse extends Schema.TaggedError<RegistryInUse>()("Registry
 
 /** Another rebuild of this home is under way. */
 export class RebuildRunning extends Schema.TaggedError<RebuildRunning>()("RebuildRunning", { pid: Schema.Int }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `process ${this.pid} already rebuilds the registry of this home, or changes its limits; try again when it is done`
   }
@@ -65,6 +75,9 @@ export class HomeCopied extends Schema.TaggedError<HomeCopied>()("HomeCopied", {
   path: Schema.String,
   original: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the home ${this.path} is a copy of ${this.original}, which still stands and answers for its agents; use that one, or make a new home`
   }

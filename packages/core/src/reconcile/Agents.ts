@@ -5,6 +5,7 @@
  * the row as it is. It makes no difference which process deployed an agent. File events drive waiting and following,
  * with a sparing poll; both can be interrupted at any moment without a trace.
  */
+import { Sentence } from "@slipway/tmux"
 import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
 import { type Agent, AgentId, isFinal, isLeaked } from "../agent/Agent.ts"
@@ -19,6 +20,9 @@ import { Stop } from "./Stop.ts"
 
 /** An agent can't stop itself, or an agent above it: it would not live to prove it. */
 export class SelfStopRefused extends Schema.TaggedError<SelfStopRefused>()("SelfStopRefused", { agentId: AgentId }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `this runs inside of agent ${this.agentId}, which can't prove its own end; let it exit, or stop it from outside`
   }

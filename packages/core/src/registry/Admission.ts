@@ -5,17 +5,24 @@
  * The registry gathers the facts, decides, and inserts the row while it holds the write lock, so no two deployers can
  * both take the last slot. A refused deployment has made nothing.
  */
+import { Sentence } from "@slipway/tmux"
 import { Result, Schema } from "effect"
 import { type Agent, AgentId, AgentType, status } from "../agent/Agent.ts"
 import { type Task, TaskId } from "../agent/Task.ts"
 
 export class UnknownTask extends Schema.TaggedError<UnknownTask>()("UnknownTask", { taskId: TaskId }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `there is no task ${this.taskId} in this home; 'slipway task list' shows those there are`
   }
 }
 
 export class UnknownParent extends Schema.TaggedError<UnknownParent>()("UnknownParent", { parent: AgentId }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `there is no agent ${this.parent} in this task that could be the parent; 'slipway ps --all' shows those there are`
   }
@@ -25,6 +32,9 @@ export class ParentNotRunning extends Schema.TaggedError<ParentNotRunning>()("Pa
   parent: AgentId,
   status: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the parent ${this.parent} is ${this.status}, and only a running agent can deploy children`
   }
@@ -34,6 +44,9 @@ export class DepthExceeded extends Schema.TaggedError<DepthExceeded>()("DepthExc
   depth: Schema.Int,
   maxDepth: Schema.Int
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the agent would have depth ${this.depth}, and the task allows ${this.maxDepth}; deploy it from higher up`
   }
@@ -44,12 +57,18 @@ export class DuplicateType extends Schema.TaggedError<DuplicateType>()("Duplicat
   type: AgentType,
   existing: AgentId
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `agent ${this.existing} of type ${this.type} is live in this task; wait for it, stop it, or pass --allow-duplicate`
   }
 }
 
 export class TaskFull extends Schema.TaggedError<TaskFull>()("TaskFull", { taskId: TaskId, maxAgents: Schema.Int }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `task ${this.taskId} has had all of its ${this.maxAgents} agents; make a task with a higher --max-agents`
   }
@@ -59,6 +78,9 @@ export class TooManyActive extends Schema.TaggedError<TooManyActive>()("TooManyA
   taskId: TaskId,
   maxConcurrent: Schema.Int
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `task ${this.taskId} has ${this.maxConcurrent} active agents, as many as it allows; wait for one to end, or stop one`
   }
@@ -69,6 +91,9 @@ export class HomeFull extends Schema.TaggedError<HomeFull>()("HomeFull", {
   /** Whether the home allows more, and the caller asked for less. */
   ofCaller: Schema.Boolean
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return this.ofCaller
       ? `this home has ${this.maxActive} active agents or more, and this caller asked for no more (SLIPWAY_MAX_ACTIVE, maxActive); wait for one to end, stop one, or ask for more`
@@ -80,6 +105,9 @@ export class KeyConflict extends Schema.TaggedError<KeyConflict>()("KeyConflict"
   key: Schema.String,
   existing: AgentId
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the key ${this.key} already stands for agent ${this.existing}, which was deployed by another request; use a new key`
   }

@@ -6,6 +6,7 @@
  * row, applies a pure function, and writes the result under one lock, so that two processes never both leave a state.
  * A busy registry is retried for a few seconds; no operation waits without end.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, type DateTime, type Effect, type Option, type Result, Schema } from "effect"
 import { type Agent, AgentId, type State, StateTag } from "../agent/Agent.ts"
 import { ReleaseRecord } from "../agent/Release.ts"
@@ -36,6 +37,9 @@ export class RegistryUnavailable extends Schema.TaggedError<RegistryUnavailable>
   reason: Schema.String,
   cause: Schema.optional(Schema.Defect())
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the registry could not ${this.operation}: ${this.reason}; check the disk and the permissions of the home, then try again`
   }
@@ -46,6 +50,9 @@ export class RegistryCorrupt extends Schema.TaggedError<RegistryCorrupt>()("Regi
   path: Schema.String,
   reason: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the registry ${this.path} is damaged (${this.reason}) and was left as it is; 'slipway rebuild' sets it aside and makes a new one from what tasks and agents left`
   }
@@ -57,6 +64,9 @@ export class RegistryTooNew extends Schema.TaggedError<RegistryTooNew>()("Regist
   found: Schema.Int,
   supported: Schema.Int
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the registry ${this.path} has schema ${this.found}, and this Slipway knows ${this.supported}; update Slipway, or use another home`
   }
@@ -67,6 +77,9 @@ export class RegistryReplaced extends Schema.TaggedError<RegistryReplaced>()("Re
   path: Schema.String,
   reason: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the registry ${this.path} is not the one this home recorded (${this.reason}); a copied or restored registry does not know what runs now, so it is refused; 'slipway rebuild' sets it aside and makes one from what tasks and agents left`
   }
@@ -74,6 +87,9 @@ export class RegistryReplaced extends Schema.TaggedError<RegistryReplaced>()("Re
 
 /** No agent of this home has this id; it may not even have the form of one. */
 export class AgentNotFound extends Schema.TaggedError<AgentNotFound>()("AgentNotFound", { agentId: Schema.String }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `there is no agent ${JSON.stringify(this.agentId)} in this home; 'slipway ps --all' shows those there are`
   }

@@ -7,6 +7,7 @@
  * calls: an interruption finds each of them done or not begun. The release removes the launcher first, then the whole
  * directory, and follows no link.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
 import { type Subject } from "../agent/Agent.ts"
@@ -31,6 +32,9 @@ export class AgentDirectoryFailed extends Schema.TaggedError<AgentDirectoryFaile
   directory: Schema.String,
   error: FileError
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the agent's files could not be made: ${this.error.message}`
   }

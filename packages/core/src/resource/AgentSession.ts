@@ -10,6 +10,7 @@
  * A session is ours only if its environment bears our home's id and the agent's id; another session of the same name is
  * `Kept`. A session that was renamed is found by the same marks.
  */
+import { Sentence } from "@slipway/tmux"
 import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
 import type { Session, TmuxServer } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Result, Schema } from "effect"
@@ -33,6 +34,9 @@ export class AgentSessionFailed extends Schema.TaggedError<AgentSessionFailed>()
   session: Schema.String,
   error: TmuxError
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the tmux session ${this.session} could not be started: ${this.error.message}`
   }

@@ -8,6 +8,7 @@
  *
  * It is made after the agent's directory and before the session, those of one request in the order of their names.
  */
+import { Sentence } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import { type Subject } from "../agent/Agent.ts"
 import { VariableName } from "../agent/AgentEnvironment.ts"
@@ -40,6 +41,9 @@ export class ResourceFailed extends Schema.TaggedError<ResourceFailed>()("Resour
   error: Schema.Struct({ tag: Schema.String, message: Schema.String }),
   cause: Schema.optional(Schema.Defect())
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the resource ${this.resource} could not be ${
       this.doing === "plan" ? "planned" : "made"
@@ -52,6 +56,9 @@ export class ResourceRefused extends Schema.TaggedError<ResourceRefused>()("Reso
   resource: Schema.String,
   problem: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the resource ${this.resource} can't be had: ${this.problem}`
   }
@@ -61,6 +68,9 @@ export class ResourceRefused extends Schema.TaggedError<ResourceRefused>()("Reso
 export class InvalidResources extends Schema.TaggedError<InvalidResources>()("InvalidResources", {
   issues: Schema.Array(Schema.Struct({ resource: Schema.String, problem: Schema.String }))
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the resources that this program brings along don't go together: ${
       this.issues.map(({ problem, resource }) => `${resource} ${problem}`).join("; ")

@@ -5,6 +5,7 @@
  * only if it names this agent and this home; any other document at the same path is `Kept`. The workspace around it
  * belongs to the task and stays.
  */
+import { Sentence } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent, Subject } from "../agent/Agent.ts"
@@ -19,6 +20,9 @@ export class TaskEntryFailed extends Schema.TaggedError<TaskEntryFailed>()("Task
   entry: Schema.String,
   error: FileError
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the agent's entry in the workspace could not be written: ${this.error.message}`
   }
