@@ -28,10 +28,11 @@ const deadDeployment = Effect.fnUntraced(function*(box: Sandbox, type: string) {
     ["deploy", "--prompt", "x", "--type", type, "--ready-within", "60s", "--", "sh", "-c", script]
   )
   yield* until("the agent", () => Fs.existsSync(up))
-  yield* deployer.signal("SIGKILL")
-  assert.strictEqual((yield* deployer.result).code, 137)
+  // Before it is killed: a standing reaper acts at once.
   const row = box.rows().find(({ id }) => id.startsWith(`${type}-`))
   assert.strictEqual(row?.status, "deploying")
+  yield* deployer.signal("SIGKILL")
+  assert.strictEqual((yield* deployer.result).code, 137)
   return row?.id ?? ""
 })
 

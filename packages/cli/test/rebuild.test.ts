@@ -95,6 +95,8 @@ describe("rebuild", () => {
           }
         })
       yield* until("the registry is open", open)
+      // Stopped, it has the file open as long as it is asked for, whatever it would do about the loss of it.
+      yield* watch.signal("SIGSTOP")
       Fs.rmSync(registryOf(box))
       const refused = yield* box.json(["rebuild"])
       assert.deepStrictEqual([refused.code, refused.value.error_tag], [3, "RegistryInUse"])
@@ -104,7 +106,10 @@ describe("rebuild", () => {
 
       const nowhere = yield* box.json(["rebuild", "--project", "/nowhere"])
       assert.deepStrictEqual([nowhere.code, nowhere.value.error_tag], [2, "InvalidRequest"])
-      assert.include(nowhere.value.error, "there is no directory /nowhere to search for tasks")
+      assert.include(
+        nowhere.value.error,
+        "--project: expected a directory to search for tasks, and there is none at /nowhere"
+      )
       // Its launcher names the workspace, whatever directory the command runs in.
       const { code, value } = yield* box.json(["rebuild", "--project", box.directory, "--project", box.project], {
         cwd: box.directory

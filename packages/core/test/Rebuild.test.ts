@@ -385,7 +385,7 @@ describe("a registry", () => {
         const nowhere = yield* refused(world, { projects: ["/nowhere"] })
         assert.deepStrictEqual([nowhere._tag, nowhere.message], [
           "InvalidRequest",
-          "the request is not valid: there is no directory /nowhere to search for tasks; name the project of one with --project"
+          "the request is not valid: projects: expected a directory to search for tasks, and there is none at /nowhere"
         ])
         const found = yield* rebuild(world, { projects: [world.project] })
         assert.deepStrictEqual(found.agents.map(({ agent }) => agent.id), [id])
