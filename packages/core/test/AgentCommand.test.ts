@@ -3,11 +3,15 @@ import { Effect, Exit, Schema } from "effect"
 import * as Fs from "node:fs/promises"
 import * as Os from "node:os"
 import * as Path from "node:path"
-import { AgentExecutableMissing, AgentSpec, findExecutable, resolve } from "../src/agent/AgentCommand.ts"
+import * as AgentCommand from "../src/agent/AgentCommand.ts"
+import { AgentExecutableMissing, AgentSpec, resolve } from "../src/agent/AgentCommand.ts"
 import { deniedVariables, environmentFor, isExportable, VariableName } from "../src/agent/AgentEnvironment.ts"
 import { summary, verdict } from "../src/agent/AgentOutput.ts"
+import { layer as filesLayer } from "../src/machine/Files.ts"
 
 const decode = Schema.decodeUnknownExit(AgentSpec)
+const findExecutable = (name: string, options: AgentCommand.LookupOptions) =>
+  Effect.provide(AgentCommand.findExecutable(name, options), filesLayer)
 const known = ["claude", "codex", "gemini", "opencode"] as const
 
 describe("AgentSpec", () => {

@@ -14,10 +14,9 @@
  * of its own. A directory of `PATH` on a dead network mount can hold it up, so the caller bounds it.
  */
 import { Sentence } from "@slipway/tmux"
-import { Clock, Effect, Schema } from "effect"
-import { accessSync, constants, realpathSync, statSync } from "node:fs"
-import { stat } from "node:fs/promises"
+import { Effect, Schema } from "effect"
 import * as Path from "node:path"
+import { Files } from "../machine/Files.ts"
 
 /** The agents that are known by name, and `command` for any other program. */
 export const AgentKind = Schema.Literals(["claude", "codex", "gemini", "opencode", "command"])
@@ -168,14 +167,9 @@ export class AgentExecutableMissing extends Schema.TaggedError<AgentExecutableMi
   }
 }
 
-/** How long a directory that has answered is taken for one that does not hang. */
-const answerMillis = 10_000
-
 export interface LookupOptions {
   readonly path: string | undefined
   readonly cwd: string
-  /** When directories last answered: one that just did is not asked in the background again. */
-  readonly answered?: Map<string, number> | undefined
 }
 
 /**
@@ -188,7 +182,7 @@ export interface LookupOptions {
 export const findExecutable = Effect.fnUntraced(function*(
   name: string,
   options: LookupOptions
-): Effect.fn.Return<string, AgentExecutableMissing> {
+): Effect.fn.Return<string, AgentExecutableMissing, Files> {
   // An empty component of PATH means the working directory.
   const directories = (options.path ?? "").split(":")
   const candidates = name.includes("/")
@@ -196,26 +190,10 @@ export const findExecutable = Effect.fnUntraced(function*(
     : name === "" || options.path === undefined || options.path === ""
     ? []
     : directories.map((directory) => Path.resolve(options.cwd, directory, name))
-  const { answered = new Map<string, number>() } = options
-  const now = yield* Clock.currentTimeMillis
-  for (const candidate of candidates) {
-    const directory = Path.dirname(candidate)
-    if (now - (answered.get(directory) ?? 0) > answerMillis) {
-      // On a dead mount this never answers, and then holds up a thread of the pool and not the program.
-      yield* Effect.ignore(Effect.tryPromise(() => stat(directory)))
-      answered.set(directory, now)
-    }
-    const found = yield* Effect.option(Effect.try(() => executableAt(candidate)))
-    if (found._tag === "Some" && found.value !== undefined) return found.value
-  }
+  const found = candidates.length === 0 ? undefined : yield* (yield* Files).findProgram(candidates)
+  if (found !== undefined) return found
   return yield* new AgentExecutableMissing({
     executable: name,
     searched: name.includes("/") ? candidates : [...new Set(candidates.map(Path.dirname))]
   })
 })
-
-const executableAt = (candidate: string): string | undefined => {
-  if (statSync(candidate, { throwIfNoEntry: false })?.isFile() !== true) return undefined
-  accessSync(candidate, constants.X_OK)
-  return Path.join(realpathSync(Path.dirname(candidate)), Path.basename(candidate))
-}

@@ -5,36 +5,31 @@
  * The system's own directories go before the caller's PATH, in which another program may have one of these names. It makes
  * nothing, and what is missing is undefined: the launcher says what then holds.
  */
-import { accessSync, constants } from "node:fs"
+import { Effect } from "effect"
 import * as Path from "node:path"
+import { Files } from "../machine/Files.ts"
 import type { Programs } from "./Launcher.ts"
 
 const systemDirectories = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"]
 
-const isExecutable = (path: string): boolean => {
-  try {
-    accessSync(path, constants.X_OK)
-    return true
-  } catch {
-    return false
-  }
-}
-
 /** The programs as they are installed now. */
-export const find = (path: string | undefined): Programs => {
+export const find = Effect.fnUntraced(function*(
+  path: string | undefined
+): Effect.fn.Return<Programs, never, Files> {
+  const { findProgram } = yield* Files
   const directories = [
     ...systemDirectories,
     ...(path ?? "").split(":").filter((directory) => Path.isAbsolute(directory))
   ]
-  const program = (name: string) => directories.map((directory) => Path.join(directory, name)).find(isExecutable)
+  const program = (name: string) => findProgram(directories.map((directory) => Path.join(directory, name)))
   // Only Linux has sessions, limits and CPUs that these programs handle as the launcher expects.
-  const ofLinux = (name: string) => process.platform === "linux" ? program(name) : undefined
+  const ofLinux = (name: string) => process.platform === "linux" ? program(name) : Effect.succeed(undefined)
   return {
-    setsid: ofLinux("setsid"),
-    env: program("env"),
-    nice: program("nice"),
-    prlimit: ofLinux("prlimit"),
-    taskset: ofLinux("taskset"),
+    setsid: yield* ofLinux("setsid"),
+    env: yield* program("env"),
+    nice: yield* program("nice"),
+    prlimit: yield* ofLinux("prlimit"),
+    taskset: yield* ofLinux("taskset"),
     node: process.execPath
   }
-}
+})

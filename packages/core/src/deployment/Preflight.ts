@@ -63,8 +63,6 @@ export interface PreflightOptions {
   readonly path: string | undefined
   readonly cwd: string
   readonly project: string
-  /** When directories of PATH last answered. */
-  readonly answered: Map<string, number>
 }
 
 /** Checks everything; answers with the executable's absolute path. */

@@ -84,7 +84,6 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const { plan: planOwn } = yield* Resources
   const looking = yield* Effect.context<Files | Home | Tmux>()
   const placement = yield* Placement.make
-  const answered = new Map<string, number>()
 
   /**
    * The request with what it leaves to its caller. An agent's own children belong to its task; for another task it is a
@@ -130,12 +129,11 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
         executable: command.argv[0],
         path: overrides["PATH"] ?? caller.environment["PATH"],
         cwd,
-        project: task.project,
-        answered
+        project: task.project
       }),
       looking
     )
-    const programs = LauncherPrograms.find(caller.environment["PATH"])
+    const programs = yield* Effect.provideContext(LauncherPrograms.find(caller.environment["PATH"]), looking)
     const placed = yield* placement.place(caller.openFiles, programs)
     const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
     const launcher: Prepared["launcher"] = (agent, variables) => {

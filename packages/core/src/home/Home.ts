@@ -184,7 +184,7 @@ const openWith = Effect.fnUntraced(function*<R>(
   if (Target.unsafe(directory) !== undefined) return yield* code
   const info = yield* orUnusable(files.inspect(directory))
   if (info?.kind !== "directory") return yield* unusable("it is not a directory")
-  if (info.uid !== (process.getuid?.() ?? info.uid)) return yield* unusable("it belongs to another user")
+  if (info.uid !== (files.user ?? info.uid)) return yield* unusable("it belongs to another user")
   if ((info.mode & 0o077) !== 0) yield* orUnusable(files.setMode(directory, 0o700))
   if (!(yield* files.isWritable(directory))) {
     return yield* unusable("it can't be written; check its mode, and whether its file system is read-only")
@@ -216,7 +216,7 @@ const openWith = Effect.fnUntraced(function*<R>(
     directory,
     registry,
     socket,
-    hasOwnSocket: chosen === ownSocket(directory, identity.homeId),
+    hasOwnSocket: chosen === ownSocket(directory, identity.homeId, files.user),
     agents,
     limits,
     limit: Effect.map(limits, ({ maxActive }) => lowered(maxActive, options.maxActive)),
@@ -335,12 +335,12 @@ const identify = Effect.fnUntraced(function*(
 })
 
 // The fallback must not depend on the caller's environment: every process of this home has to find the same socket.
-const runtimeDirectory = () => Path.join("/tmp", `slipway-${process.getuid?.() ?? 0}`)
+const runtimeDirectory = (user: number | undefined) => Path.join("/tmp", `slipway-${user ?? 0}`)
 
 // A socket's path has little room; a home deep in the file system gets its socket in the runtime directory.
-const ownSocket = (directory: string, homeId: string): string => {
+const ownSocket = (directory: string, homeId: string, user: number | undefined): string => {
   const inHome = Path.join(directory, "tmux.sock")
-  return Buffer.byteLength(inHome) <= maxSocketBytes ? inHome : Path.join(runtimeDirectory(), `${homeId}.sock`)
+  return Buffer.byteLength(inHome) <= maxSocketBytes ? inHome : Path.join(runtimeDirectory(user), `${homeId}.sock`)
 }
 
 const chooseSocket = Effect.fnUntraced(function*(
@@ -348,10 +348,10 @@ const chooseSocket = Effect.fnUntraced(function*(
   homeId: string,
   unusable: (reason: string) => HomeUnusable
 ) {
-  const socket = ownSocket(directory, homeId)
-  const runtime = runtimeDirectory()
-  if (Path.dirname(socket) !== runtime) return socket
   const files = yield* Files
+  const socket = ownSocket(directory, homeId, files.user)
+  const runtime = runtimeDirectory(files.user)
+  if (Path.dirname(socket) !== runtime) return socket
   const made = Effect.catchIf(
     files.makeDirectory(runtime, 0o700),
     (error) => error.code === "EEXIST",
@@ -359,7 +359,7 @@ const chooseSocket = Effect.fnUntraced(function*(
   )
   yield* Effect.mapError(made, (error) => unusable(error.message))
   const info = yield* Effect.mapError(files.inspect(runtime), (error) => unusable(error.message))
-  if (info?.kind !== "directory" || info.uid !== (process.getuid?.() ?? info.uid) || (info.mode & 0o077) !== 0) {
+  if (info?.kind !== "directory" || info.uid !== (files.user ?? info.uid) || (info.mode & 0o077) !== 0) {
     return yield* unusable(`its path is too long for a socket, and ${runtime} is not a private directory of this user`)
   }
   return socket

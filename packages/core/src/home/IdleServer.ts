@@ -20,7 +20,7 @@ import { Tmux } from "@slipway/tmux"
 import { Clock, Context, DateTime, Duration, Effect, Exit, Layer, Option } from "effect"
 import { Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
-import * as TmuxServers from "../machine/processes/TmuxServers.ts"
+import type * as TmuxServers from "../machine/processes/TmuxServers.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
 import { Home } from "./Home.ts"
 
@@ -40,7 +40,7 @@ export const unreachable = Effect.gen(function*() {
   const files = yield* Files
   const { socket } = yield* Home
   const tmux = yield* Tmux
-  const started = TmuxServers.startedOn(socket)
+  const started = yield* (yield* Host).tmuxServersOn(socket)
   if (started.length === 0) return []
   const isThere = (yield* files.inspect(socket)) !== undefined
   const reached = !isThere ? undefined : yield* tmux.server(socket).pid.pipe(
@@ -111,7 +111,7 @@ const make = Effect.gen(function*() {
     const oldest = (yield* host.bootClock) - idleAfter / 1000
     for (const found of yield* Effect.provideContext(unreachable, looking)) {
       if (found.isBusy || found.startSeconds > oldest) continue
-      const result = TmuxServers.end(found, home.socket)
+      const result = yield* host.endTmuxServer(found, home.socket)
       yield* Effect.logDebug(`the tmux server ${found.pid}, which has lost its socket, was sent TERM: ${result}`)
     }
   })

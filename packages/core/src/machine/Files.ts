@@ -9,8 +9,9 @@
  * network file system is refused.
  */
 import { Sentence } from "@slipway/tmux"
-import { Context, Effect, Layer, Predicate, Queue, Schema, type Scope } from "effect"
+import { Clock, Context, Effect, Layer, Predicate, Queue, Schema, type Scope } from "effect"
 import * as NodeFs from "node:fs"
+import { stat } from "node:fs/promises"
 import * as Path from "node:path"
 
 /** A system call on a file failed. */
@@ -68,6 +69,8 @@ export interface Space {
 type Result<A> = Effect.Effect<A, FileError>
 
 export class Files extends Context.Service<Files, {
+  /** The user whose files are made; undefined where the system has no users. */
+  readonly user: number | undefined
   /** Makes one directory with just this mode, whatever the umask is; fails when something is there already. */
   readonly makeDirectory: (path: string, mode: number) => Result<void>
   /**
@@ -96,6 +99,12 @@ export class Files extends Context.Service<Files, {
   readonly inspect: (path: string) => Result<FileInfo | undefined>
   readonly setMode: (path: string, mode: number) => Result<void>
   readonly isWritable: (path: string) => Effect.Effect<boolean>
+  /**
+   * The first of these paths at which a program stands that this user may run, with its directory free of symbolic links;
+   * undefined where none does. A directory that has not answered lately is first asked off this thread: on a dead mount
+   * that holds up the caller, and nobody else.
+   */
+  readonly findProgram: (candidates: ReadonlyArray<string>) => Effect.Effect<string | undefined>
   readonly realPath: (path: string) => Result<string>
   readonly space: (path: string) => Result<Space>
   /**
@@ -253,8 +262,39 @@ const watch = Effect.fnUntraced(function*(directory: string) {
   return Queue.asDequeue(changes)
 })
 
+const programAt = (path: string): string | undefined => {
+  try {
+    if (NodeFs.statSync(path, { throwIfNoEntry: false })?.isFile() !== true) return undefined
+    NodeFs.accessSync(path, NodeFs.constants.X_OK)
+    return Path.join(NodeFs.realpathSync(Path.dirname(path)), Path.basename(path))
+  } catch {
+    return undefined
+  }
+}
+
+/** How long a directory that has answered is taken for one that does not hang. */
+const answerMillis = 10_000
+
+const findProgram = (answered: Map<string, number>) =>
+  Effect.fnUntraced(function*(candidates: ReadonlyArray<string>) {
+    const now = yield* Clock.currentTimeMillis
+    for (const candidate of candidates) {
+      const directory = Path.dirname(candidate)
+      if (now - (answered.get(directory) ?? -Infinity) > answerMillis) {
+        // On a dead mount this never answers, and then holds up a thread of the pool and not the program.
+        yield* Effect.ignore(Effect.tryPromise(() => stat(directory)))
+        answered.set(directory, now)
+      }
+      const program = programAt(candidate)
+      if (program !== undefined) return program
+    }
+    return undefined
+  })
+
 export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
   Files.of({
+    user: process.getuid?.(),
+    findProgram: findProgram(new Map()),
     makeDirectory: (path, mode) => attempt("make the directory", path, () => makeDirectory(path, mode)),
     ensureDirectory: (path, mode) => attempt("make the directory", path, () => ensureDirectory(path, mode)),
     createFile: (path, content, mode) => attempt("create", path, () => writeNew(path, content, mode)),

@@ -13,7 +13,7 @@ import * as Os from "node:os"
 import * as Attributes from "./processes/Attributes.ts"
 import * as ProcFs from "./processes/ProcFs.ts"
 import * as PsTable from "./processes/PsTable.ts"
-import type { System } from "./processes/System.ts"
+import type { SignalResult, System } from "./processes/System.ts"
 import * as TmuxServers from "./processes/TmuxServers.ts"
 
 /** Where a pid means something: a machine, one boot of it, and one pid namespace. */
@@ -103,6 +103,14 @@ const probe = (system: System, process: ProcessIdentity): Liveness => {
   return now.start === process.start && !now.zombie ? "alive" : "dead"
 }
 
+/** What a host is made of beside its processes; by default this machine's, without the attributes of processes. */
+export interface HostParts {
+  readonly attributes?: ((pid: number) => Attributes.Attributes | undefined) | undefined
+  /** Seconds since the machine started. */
+  readonly bootClock?: Effect.Effect<number> | undefined
+  readonly servers?: TmuxServers.TmuxServers | undefined
+}
+
 /** This machine, this program, and the life of other programs on it. */
 export class Host extends Context.Service<Host, {
   readonly identity: HostIdentity
@@ -117,18 +125,19 @@ export class Host extends Context.Service<Host, {
   readonly attributes: (pid: number) => Effect.Effect<Option.Option<Attributes.Attributes>>
   /** Whether the process with this pid is a tmux server, by its name. */
   readonly isTmuxServer: (pid: number) => Effect.Effect<boolean>
+  /** The tmux servers that were started on a socket, also one that no client reaches any more. */
+  readonly tmuxServersOn: (socket: string) => Effect.Effect<ReadonlyArray<TmuxServers.ServerProcess>>
+  /** Ends such a server by TERM, unless it is another process by now or has become busy; confirmed in the same turn. */
+  readonly endTmuxServer: (server: TmuxServers.ServerProcess, socket: string) => Effect.Effect<SignalResult>
 }>()("@slipway/core/Host") {
-  /** The service over a given operating system and identity; tests hand in their own. */
-  static readonly make = (
-    system: System,
-    identity: HostIdentity,
-    attributes: (pid: number) => Attributes.Attributes | undefined = () => undefined
-  ): Host["Service"] => {
+  /** The service over a given operating system and identity; tests hand in their own, and a clock. */
+  static readonly make = (system: System, identity: HostIdentity, parts: HostParts = {}): Host["Service"] => {
+    const { attributes = () => undefined, servers = TmuxServers.ofThisMachine } = parts
     const own = system.stat(system.self)
     return Host.of({
       identity,
       self: { pid: system.self, start: typeof own === "string" ? "" : own.start },
-      bootClock,
+      bootClock: parts.bootClock ?? bootClock,
       probe: (process) => Effect.sync(() => probe(system, process)),
       identify: (pid) =>
         Effect.sync(() => {
@@ -136,7 +145,9 @@ export class Host extends Context.Service<Host, {
           return typeof now === "string" || now.zombie ? Option.none() : Option.some({ pid, start: now.start })
         }),
       attributes: (pid) => Effect.sync(() => Option.fromUndefinedOr(attributes(pid))),
-      isTmuxServer: (pid) => Effect.sync(() => TmuxServers.isTmux(pid))
+      isTmuxServer: (pid) => Effect.sync(() => servers.isTmux(pid)),
+      tmuxServersOn: (socket) => Effect.sync(() => servers.startedOn(socket)),
+      endTmuxServer: (server, socket) => Effect.sync(() => servers.end(server, socket))
     })
   }
 
@@ -145,7 +156,7 @@ export class Host extends Context.Service<Host, {
     const linux = process.platform === "linux"
     const system = linux ? ProcFs.system() : PsTable.system()
     return linux
-      ? Host.make(system, linuxIdentity(system), Attributes.read)
+      ? Host.make(system, linuxIdentity(system), { attributes: Attributes.read })
       : Host.make(system, darwinIdentity(system))
   })
 }

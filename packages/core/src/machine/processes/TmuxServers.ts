@@ -94,3 +94,13 @@ export const end = (server: ServerProcess, socket: string): SignalResult => {
   const now = startedOn(socket).find(({ pid, start }) => pid === server.pid && start === server.start)
   return now === undefined ? "gone" : now.isBusy ? "denied" : ProcFs.kill(now.pid, "SIGTERM")
 }
+
+/** How tmux servers are found among the processes; each call is synchronous. */
+export interface TmuxServers {
+  readonly isTmux: (pid: number) => boolean
+  readonly startedOn: (socket: string) => ReadonlyArray<ServerProcess>
+  readonly end: (server: ServerProcess, socket: string) => SignalResult
+}
+
+/** Those of this machine. */
+export const ofThisMachine: TmuxServers = { isTmux, startedOn, end }
