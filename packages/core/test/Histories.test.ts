@@ -37,6 +37,13 @@ layer(Layer.effect(Stores, store))("in memory", (it) => {
     }),
     { timeout: 300_000, arbitrary: { runs, seed, size: 24, maxShrinks: 300 } }
   )
+
+  it("of which some have agents, that commit and end in every way", () => {
+    if (runs < 100) return
+    for (const what of ["committed", "Deploy killed", "Deploy interrupted", "Stop succeeded", "Reap succeeded"]) {
+      assert.isTrue([...counts.keys()].some((each) => each.startsWith(what)), what)
+    }
+  })
 })
 
 it.live(`the invariants hold on the machine itself (SLIPWAY_SEED=${seed})`, () =>

@@ -3,8 +3,9 @@ import { Target } from "@slipway/tmux"
 import { Effect } from "effect"
 import { spawn } from "node:child_process"
 import * as ProcFs from "../src/machine/processes/ProcFs.ts"
+import { Disk } from "../src/testing/Disk.ts"
+import { MemoryMachine } from "../src/testing/MemoryMachine.ts"
 import { eventually } from "./processes.ts"
-import { MemoryMachine } from "./support/MemoryMachine.ts"
 import { MemoryTime } from "./support/MemoryTime.ts"
 import { type Subject, suite } from "./SystemContract.ts"
 
@@ -44,7 +45,12 @@ suite("the real system", Effect.succeed(real))
 suite(
   "the system in memory",
   Effect.sync((): Subject => {
-    const machine = new MemoryMachine(new MemoryTime(0), Target.SocketPath.make("/nowhere"), { onSignal: () => {} })
+    const machine = new MemoryMachine({
+      timer: new MemoryTime(0),
+      disk: new Disk(() => 0),
+      socket: Target.SocketPath.make("/nowhere"),
+      scriptOf: () => []
+    })
     return {
       system: machine.systemOf(machine.add("program", {})),
       start: ({ agentId, deaf, homeId }) =>

@@ -9,6 +9,7 @@ import { Deferred, Effect, Layer } from "effect"
 import { FileError, Files } from "../../src/machine/Files.ts"
 import { ProcessTableUnreadable, ProcessTree } from "../../src/machine/ProcessTree.ts"
 import { Registry, RegistryUnavailable } from "../../src/registry/Registry.ts"
+import * as Gate from "../../src/testing/Gate.ts"
 
 export type Mode = "fail" | "die" | "hang" | "interrupt"
 export type Moment = "before" | "after"
@@ -73,26 +74,11 @@ export class Faults {
 
 type Failing = (label: string) => unknown
 
-// The services' effects need nothing, except `watch`, which takes its scope from wherever it runs.
-const isPlain = (value: unknown): value is Effect.Effect<unknown, unknown> => Effect.isEffect(value)
-
 /** Wraps every method and every effect of a service. */
 const wrapped = <S extends object>(faults: Faults, name: string, service: S, failing: Failing): S =>
-  new Proxy(service, {
-    get(target, key, receiver) {
-      const member: unknown = Reflect.get(target, key, receiver)
-      const label = `${name}.${String(key)}`
-      const around = (effect: Effect.Effect<unknown, unknown>) => faults.around(label, effect, () => failing(label))
-      if (isPlain(member)) return around(member)
-      if (typeof member !== "function") return member
-      return (...args: ReadonlyArray<unknown>) => {
-        const answer: unknown = Reflect.apply(member, target, args)
-        return isPlain(answer) ? around(answer) : answer
-      }
-    }
-  })
+  Gate.around(name, service, ({ name: label }, effect) => faults.around(label, effect, () => failing(label)))
 
-const infallible = new Set(["ProcessTree.terminate", "Files.isWritable", "Files.watch"])
+const infallible = new Set(["ProcessTree.terminate", "Files.isWritable", "Files.findProgram", "Files.watch"])
 const typed = (error: (label: string) => unknown): Failing => (label) =>
   infallible.has(label) ? undefined : error(label)
 

@@ -1,11 +1,10 @@
 /**
  * The audit of a world in memory: what must be so once a home was reaped, looked at from outside.
  *
- * It reads the rows from the database, the processes and sessions from the machine, and the files from the disk; nothing
+ * It reads the rows from the database, the processes and sessions from the machine, and the files from the disk in memory; nothing
  * of the code under test has a part in it, except for the text of a task entry.
  */
 import { Effect } from "effect"
-import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { type Agent, isFinal } from "../../src/agent/Agent.ts"
 import * as Document from "../../src/agent/Document.ts"
@@ -67,9 +66,9 @@ export const problems = (world: HistoryWorld, home: MemoryHome): ReadonlyArray<s
       if (owner !== null && !world.isAlive(owner.holder, owner.host.boot)) found.push(`${row.id} outlived its owner`)
     }
     if (_tag === "rolled-back" && row.startedAt !== null) found.push(`${row.id} had committed and was rolled back`)
-    const hasDirectory = Fs.existsSync(row.plan.directory)
+    const hasDirectory = world.disk.exists(row.plan.directory)
     if (_tag === "rolled-back" && hasDirectory) found.push(`${row.id} was rolled back and has a directory`)
-    const entry = Fs.existsSync(row.plan.entry) ? Fs.readFileSync(row.plan.entry, "utf8") : undefined
+    const entry = world.disk.text(row.plan.entry)
     if (row.startedAt === null || _tag === "rolled-back") {
       if (entry !== undefined && !attended) found.push(`${row.id} has never committed and has an entry`)
     } else {
@@ -89,7 +88,7 @@ export const problems = (world: HistoryWorld, home: MemoryHome): ReadonlyArray<s
     })
   ].flatMap((path) => world.listed(path).filter((name) => name.endsWith(".tmp")).map((name) => Path.join(path, name)))
   for (const draft of drafts) {
-    if (Fs.statSync(draft).mtimeMs < now - 11_000) found.push(`${draft} was left by its writer`)
+    if ((world.disk.info(draft)?.modifiedMillis ?? now) < now - 11_000) found.push(`${draft} was left by its writer`)
   }
   return found
 }
@@ -175,7 +174,6 @@ export const play = Effect.fnUntraced(
       if (world.problems.length > 0) break
     }
     if (world.problems.length === 0) yield* conclude(world)
-    world.end()
     world.count(`length ${String(Math.ceil(steps.length / 5) * 5).padStart(2, "0")}`)
     return world.problems
   }

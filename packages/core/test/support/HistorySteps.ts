@@ -5,7 +5,12 @@
  * the first agent, and towards a program that runs undisturbed to its end.
  */
 import { Schema } from "effect"
-import { type Behaviour, behaviours, type Sense } from "./MemoryMachine.ts"
+import type { Sense } from "../../src/testing/MemoryMachine.ts"
+import { after, exits, hangs, ignoresTerm, says, type Script, starts } from "../../src/testing/Script.ts"
+
+/** What agents do; the names stand in their scripts. */
+const behaviours = ["stay", "late0", "quick0", "quick1", "deaf", "forks", "orphans"] as const
+type Behaviour = (typeof behaviours)[number]
 
 const upTo = (maximum: number) => Schema.Int.check(Schema.isBetween({ minimum: 0, maximum }))
 
@@ -89,6 +94,23 @@ export const LiveHistory = Schema.Array(LiveStep).check(Schema.isMinLength(6), S
 export const behaviourOf = (index: number): Behaviour => behaviours[index] ?? "stay"
 export const senseOf = (index: number): Sense => senses[index] ?? "tmux"
 
+const up = [after("10 millis"), says("up")]
+
+/** What an agent does in memory. */
+export const performed: Record<Behaviour, Script> = {
+  stay: [...up, hangs],
+  late0: [...up, after("4990 millis"), exits(0)],
+  quick0: [...up, after("40 millis"), exits(0)],
+  quick1: [...up, after("40 millis"), exits(1)],
+  deaf: [ignoresTerm, ...up, hangs],
+  forks: [starts(), ...up, hangs],
+  orphans: [starts(), ...up, after("40 millis"), exits(0)]
+}
+
+/** The behaviour that a launcher's text tells of. */
+export const behaviourIn = (text: string): Behaviour => behaviours.find((each) => text.includes(`# ${each}'`)) ?? "stay"
+
+/** What it does on the machine itself. */
 const scripts: Record<Behaviour, string> = {
   stay: "echo up; exec sleep 1000",
   late0: "echo up; sleep 5",

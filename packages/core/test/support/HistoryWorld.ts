@@ -29,14 +29,26 @@ import { DatabaseSync } from "node:sqlite"
 import { Agent, type State } from "../../src/agent/Agent.ts"
 import type { Task } from "../../src/agent/Task.ts"
 import { Home } from "../../src/home/Home.ts"
-import { Files, layer as filesLayer } from "../../src/machine/Files.ts"
+import { Files } from "../../src/machine/Files.ts"
 import { Host } from "../../src/machine/Host.ts"
 import { ProcessTree } from "../../src/machine/ProcessTree.ts"
 import { Registry } from "../../src/registry/Registry.ts"
 import * as SqliteRegistry from "../../src/registry/sqlite/SqliteRegistry.ts"
+import { Disk } from "../../src/testing/Disk.ts"
+import * as Gate from "../../src/testing/Gate.ts"
+import { MemoryMachine, type Process } from "../../src/testing/MemoryMachine.ts"
 import { makeTask } from "../rows.ts"
-import { behaviourOf, type Course, courseOf, describe, scriptOf, senseOf, type Step } from "./HistorySteps.ts"
-import { MemoryMachine, type Process } from "./MemoryMachine.ts"
+import {
+  behaviourIn,
+  behaviourOf,
+  type Course,
+  courseOf,
+  describe,
+  performed,
+  scriptOf,
+  senseOf,
+  type Step
+} from "./HistorySteps.ts"
 import { MemoryTime } from "./MemoryTime.ts"
 
 /** What a home may hold at once, and each of its tasks. */
@@ -52,7 +64,6 @@ export interface Store {
   readonly root: string
   readonly registries: ReadonlyArray<Registry["Service"]>
   readonly databases: ReadonlyArray<DatabaseSync>
-  readonly files: Files["Service"]
 }
 
 /** Two registries in a directory that is kept in memory, if the machine has one. */
@@ -76,8 +87,7 @@ export const store = Effect.gen(function*() {
   const made: Store = {
     root,
     registries: opened.map(({ registry }) => registry),
-    databases: opened.map(({ database }) => database),
-    files: Context.get(yield* Layer.build(filesLayer), Files)
+    databases: opened.map(({ database }) => database)
   }
   return made
 })
@@ -107,8 +117,6 @@ export interface Program {
   state: "running" | "frozen" | "resident" | "dead" | "done"
   exit: Exit.Exit<unknown, unknown> | undefined
   calls: number
-  /** In the midst of a look at real files that this program can't hurry. */
-  looking: boolean
   thaw: Deferred.Deferred<void>
   /** The registry was changed under its feet. */
   excused: boolean
@@ -139,12 +147,9 @@ const allowed: Readonly<Record<State["_tag"], ReadonlyArray<State["_tag"]>>> = {
   "rolled-back": ["rolled-back"]
 }
 
-const isPlain = (value: unknown): value is Effect.Effect<unknown, unknown> => Effect.isEffect(value)
-
-let histories = 0
-
 export class HistoryWorld {
   readonly time: MemoryTime
+  readonly disk: Disk
   readonly machine: MemoryMachine
   readonly homes: ReadonlyArray<MemoryHome>
   readonly project: string
@@ -159,17 +164,24 @@ export class HistoryWorld {
     this.store = store
     this.counts = counts
     this.time = new MemoryTime(Date.UTC(2026, 0, 2, 3, 4, 5))
-    this.root = Path.join(store.root, `history-${histories++}`)
+    this.disk = new Disk(() => this.time.wall + this.time.now)
+    this.root = "/history"
     this.project = Path.join(this.root, "project")
-    Fs.mkdirSync(this.project, { recursive: true, mode: 0o700 })
+    this.disk.makeDirectories(this.project)
     const socket = Target.SocketPath.make(Path.join(this.root, "tmux.sock"))
-    this.machine = new MemoryMachine(this.time, socket, {
+    this.machine = new MemoryMachine({
+      timer: this.time,
+      disk: this.disk,
+      socket,
+      scriptOf: ({ launcher }) => performed[behaviourIn(launcher)],
       onSignal: (by, to) => this.judgeTouch(this.programOf(by), "signals", to.agentId, to.homeId, to.role)
     })
     this.homes = store.registries.map((registry, index) => {
       const directory = Path.join(this.root, `home-${index}`)
       const agents = Path.join(directory, "agents")
-      Fs.mkdirSync(agents, { recursive: true, mode: 0o700 })
+      this.disk.makeDirectories(agents)
+      const registryPath = Path.join(directory, "registry.db")
+      this.disk.write(registryPath, "elsewhere")
       const database = store.databases[index] ?? unreachable()
       database.exec("DELETE FROM releases; DELETE FROM events; DELETE FROM agents; DELETE FROM tasks")
       const id = `00000000000${index}`
@@ -179,7 +191,7 @@ export class HistoryWorld {
         service: Home.of({
           id,
           directory,
-          registry: Path.join(store.root, `registry-${index}.db`),
+          registry: registryPath,
           socket,
           agents,
           hasOwnSocket: false,
@@ -282,7 +294,7 @@ export class HistoryWorld {
   }
 
   listed(path: string): ReadonlyArray<string> {
-    return Fs.existsSync(path) ? Fs.readdirSync(path) : []
+    return this.disk.names(path)
   }
 
   /** Assesses a change of a file. */
@@ -305,11 +317,8 @@ export class HistoryWorld {
       if (by.state === "frozen") {
         return Effect.andThen(Deferred.await(by.thaw), this.gate(by, label, moment, onKill))
       }
-      if (label === "Tmux.version" && moment === "after") by.looking = by.kind === "Deploy"
-      if (label === "Files.isWritable" && moment === "before") by.looking = false
       if (by.calls++ !== by.at || by.course === "whole") return Effect.void
       this.count(`${by.kind} ${by.course} ${moment} ${label}`)
-      by.looking = false
       switch (by.course) {
         case "killed":
           onKill()
@@ -339,27 +348,18 @@ export class HistoryWorld {
     service: S,
     onKill: (key: string, args: ReadonlyArray<unknown>) => void
   ): S {
-    return new Proxy(service, {
-      get: (target, key, receiver) => {
-        const member: unknown = Reflect.get(target, key, receiver)
-        const label = `${name}.${String(key)}`
-        const around = (effect: Effect.Effect<unknown, unknown>, args: ReadonlyArray<unknown>) =>
-          Effect.tap(
-            Effect.andThen(this.gate(by, label, "before", () => onKill(String(key), args)), effect),
-            () => this.gate(by, label, "after", () => {})
-          )
-        if (isPlain(member)) return around(member, [])
-        if (typeof member !== "function") return member
-        return (...args: ReadonlyArray<unknown>) => {
-          const answer: unknown = Reflect.apply(member, target, args)
-          return isPlain(answer) ? around(answer, args) : answer
-        }
-      }
-    })
+    return Gate.around(name, service, ({ args, name: label }, effect) =>
+      Effect.tap(
+        Effect.andThen(
+          this.gate(by, label, "before", () => onKill(label.slice(label.indexOf(".") + 1), args)),
+          effect
+        ),
+        () => this.gate(by, label, "after", () => {})
+      ))
   }
 
   private filesOf(by: Program): Files["Service"] {
-    const { files } = this.store
+    const { files } = this.disk
     // Judged when it is done, and not when it is asked for: a call may wait at its gate.
     const assessed = <A extends ReadonlyArray<unknown>, B, E>(
       operation: string,
@@ -372,6 +372,8 @@ export class HistoryWorld {
       })
     return this.gated(by, "Files", {
       ...files,
+      // Every program is installed.
+      findProgram: (candidates) => Effect.succeed(candidates[0]),
       makeDirectory: assessed("make", files.makeDirectory),
       createFile: assessed("create", files.createFile),
       replaceFile: assessed("replace", files.replaceFile),
@@ -382,9 +384,7 @@ export class HistoryWorld {
     }, (key, [path]) => {
       if (key !== "replaceFile" || typeof path !== "string") return
       const draft = `${path}.0123456789ab.tmp`
-      const at = (this.time.wall + this.time.now) / 1000
-      Fs.writeFileSync(draft, "{")
-      Fs.utimesSync(draft, at, at)
+      this.disk.write(draft, "{")
     })
   }
 
@@ -471,7 +471,6 @@ export class HistoryWorld {
       state: "running",
       exit: undefined,
       calls: 0,
-      looking: false,
       thaw: Deferred.makeUnsafe<void>(),
       excused: false,
       blinded: this.machine.blind.size > 0
@@ -526,11 +525,6 @@ export class HistoryWorld {
     const began = this.time.now
     this.time.flush()
     for (let moves = 0; by.state === "running"; moves++) {
-      if (by.looking) {
-        yield* Effect.promise(() => new Promise((resolve) => setImmediate(resolve)))
-        this.time.flush()
-        continue
-      }
       const moved = this.time.next()
       const isStuck = !moved || moves > 100_000 || this.time.now - began > 900_000
       if (isStuck && this.isRunning(by)) {
@@ -567,8 +561,8 @@ export class HistoryWorld {
       const left = [
         ...this.living(by.home, id).map(({ role }) => role),
         ...this.sessions(by.home).filter((each) => each === id).map(() => "session"),
-        ...(Fs.existsSync(by.home.service.agentDirectory(id)) ? ["directory"] : []),
-        ...by.home.tasks.filter((task) => Fs.existsSync(this.entryPath(task, id))).map(() => "entry")
+        ...(this.disk.exists(by.home.service.agentDirectory(id)) ? ["directory"] : []),
+        ...by.home.tasks.filter((task) => this.disk.exists(this.entryPath(task, id))).map(() => "entry")
       ]
       if (left.length > 0) this.problem(`${by.label} failed and left of ${id}: ${left.join(", ")}: ${text}`)
     }
@@ -580,13 +574,9 @@ export class HistoryWorld {
 
   /** The agents of a home that have a session. */
   sessions(home: MemoryHome): ReadonlyArray<string> {
-    const all = Effect.runSync(
-      Effect.orElseSucceed(this.machine.memory.tmux.server(this.machine.socket).environments, () => [])
+    return this.machine.sessions().flatMap(({ agentId, homeId }) =>
+      homeId === home.id && agentId !== undefined ? [agentId] : []
     )
-    return all.flatMap(({ environment }) => {
-      const id = environment["SLIPWAY_AGENT_ID"]
-      return environment["SLIPWAY_HOME_ID"] === home.id && id !== undefined ? [id] : []
-    })
   }
 
   /** No more agents are active than the limits allow, by the rows and by what lives. */
@@ -839,11 +829,6 @@ export class HistoryWorld {
   readonly prepare = Effect.fnUntraced(function*(this: HistoryWorld) {
     for (const home of this.homes) for (const task of home.tasks) yield* home.registry.insertTask(task)
   })
-
-  /** Removes the files. */
-  end(): void {
-    Fs.rmSync(this.root, { recursive: true, force: true })
-  }
 }
 
 const tagOf = (exit: Exit.Failure<unknown, unknown>): string => {

@@ -1,6 +1,6 @@
 /**
  * Run by a test as a process of its own: deploys one agent on the world at a root, tells each step as it begins and the
- * agent's id when it has committed, and then stays until it is killed.
+ * agent's id when it has committed, and then stays until it is killed; where a step is named, it kills itself there.
  */
 import { Slipway } from "@slipway/core"
 import { Effect, Logger } from "effect"
@@ -8,8 +8,10 @@ import * as Path from "node:path"
 import { portLease } from "./PortLease.ts"
 import * as World from "./World.ts"
 
-const [root = "", way = "deploy", script = "", ready = "survive", withinMillis = "60000", port = ""] = process.argv
-  .slice(2)
+const [root = "", way = "deploy", script = "", ready = "survive", withinMillis = "60000", port = "", killAt = ""] =
+  process
+    .argv
+    .slice(2)
 
 const world: World.World = {
   root,
@@ -31,7 +33,8 @@ const program = Effect.gen(function*() {
     readyWithin: Number(withinMillis),
     ...(port === "" ? {} : { resources: { port: { port: Number(port) } } })
   }, {
-    onStep: (step) => say(`step ${step}`),
+    onStep: (step) =>
+      step === killAt ? Effect.sync(() => void process.kill(process.pid, "SIGKILL")) : say(`step ${step}`),
     onCommitted: ({ agent }) => say(`committed ${agent.id}`)
   })
   return yield* Effect.never

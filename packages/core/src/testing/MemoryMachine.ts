@@ -4,15 +4,17 @@
  * The process table is seen through the `System` of each program that runs on it, so that process proof itself is the
  * real one. A launcher does what the script does, as far as others can see it: it opens its script a moment after its
  * session was made, and runs nothing if that is gone; it forwards HUP and TERM, and renames the state file once the agent
- * has ended. An agent's program is told by the comment at the end of its script.
+ * has ended. What the agent does is its `Script`.
  */
-import { Target, Tmux, TmuxMemory, TmuxTimeout } from "@slipway/tmux"
+import { type NewSession, Target, Tmux, TmuxMemory, TmuxTimeout } from "@slipway/tmux"
 import { Effect } from "effect"
-import * as Fs from "node:fs"
 import * as Path from "node:path"
-import type { HostIdentity, ProcessIdentity } from "../../src/machine/Host.ts"
-import type { EnvironRead, ProcessStat, Signal, SignalResult, System } from "../../src/machine/processes/System.ts"
-import type { MemoryTime } from "./MemoryTime.ts"
+import type { HostIdentity, ProcessIdentity } from "../machine/Host.ts"
+import * as Layout from "../machine/Layout.ts"
+import type { EnvironRead, ProcessStat, Signal, SignalResult, System } from "../machine/processes/System.ts"
+import type { Disk } from "./Disk.ts"
+import type { Script } from "./Script.ts"
+import type { Timer } from "./Timer.ts"
 
 export type Role = "program" | "server" | "launcher" | "agent" | "child" | "stranger"
 
@@ -23,7 +25,8 @@ export interface Process extends ProcessIdentity {
   readonly agentId: string | undefined
   readonly homeId: string | undefined
   readonly environ: EnvironRead
-  readonly deaf: boolean
+  /** It takes no notice of TERM and HUP. */
+  deaf: boolean
   readonly onEnd: (how: "KILL" | number) => void
   ppid: number
   readonly pgid: number
@@ -36,21 +39,22 @@ export interface Process extends ProcessIdentity {
 /** What can't be looked at for now. */
 export type Sense = "tmux" | "table" | "environ" | "stat"
 
-/** What agents do; the names stand in their scripts. */
-export const behaviours = ["stay", "late0", "quick0", "quick1", "deaf", "forks", "orphans"] as const
-export type Behaviour = (typeof behaviours)[number]
-
-/** After how many milliseconds an agent ends by itself, and with which code. */
-const exits: Partial<Record<Behaviour, readonly [millis: number, code: number]>> = {
-  quick0: [50, 0],
-  quick1: [50, 1],
-  orphans: [50, 0],
-  late0: [5000, 0]
+/** An agent that is about to begin. */
+export interface Beginning {
+  readonly agentId: string | undefined
+  readonly homeId: string | undefined
+  /** Its launcher's text. */
+  readonly launcher: string
 }
 
-export interface Hooks {
+export interface Setup {
+  readonly timer: Timer
+  readonly disk: Disk
+  readonly socket: Target.SocketPath
+  /** What an agent does. */
+  readonly scriptOf: (beginning: Beginning) => Script
   /** A program sends a signal that may end a process. */
-  readonly onSignal: (by: number, to: Process) => void
+  readonly onSignal?: ((by: number, to: Process) => void) | undefined
 }
 
 const machine = "machine-in-memory"
@@ -61,24 +65,30 @@ export class MemoryMachine {
   readonly blind = new Set<Sense>()
   /** How many agents have ended by themselves. */
   ownEnds = 0
-  private readonly time: MemoryTime
-  private readonly hooks: Hooks
+  private readonly timer: Timer
+  private readonly disk: Disk
+  private readonly setup: Setup
   private boots = 0
-  private bootedAt = 0
+  private bootedAt: number
   private lastPid = 100
   private newest = 0
   readonly memory: TmuxMemory.TmuxMemory
   readonly socket: Target.SocketPath
 
-  constructor(time: MemoryTime, socket: Target.SocketPath, hooks: Hooks) {
-    this.time = time
-    this.hooks = hooks
-    this.socket = socket
+  constructor(setup: Setup) {
+    this.setup = setup
+    this.timer = setup.timer
+    this.disk = setup.disk
+    this.socket = setup.socket
+    this.bootedAt = setup.timer.now
     this.memory = Effect.runSync(TmuxMemory.make({
       onNewSession: (session, { environment, script }) =>
         Effect.sync(() => {
           const server = this.processes.get(session.serverPid)
-          if (server === undefined) this.add("server", { pid: session.serverPid })
+          if (server === undefined) {
+            this.add("server", { pid: session.serverPid })
+            this.disk.bind(this.socket)
+          }
           this.launch(session.panePid, environment, script, session.id, session.serverPid)
         }),
       onEndSession: (session) => Effect.sync(() => this.hangUp(session.panePid))
@@ -92,7 +102,7 @@ export class MemoryMachine {
 
   /** Seconds since the last start of the machine. */
   get uptime(): number {
-    return (this.time.now - this.bootedAt) / 1000 + 1
+    return (this.timer.now - this.bootedAt) / 1000 + 1
   }
 
   add(role: Role, more: Partial<Process>): Process {
@@ -128,7 +138,7 @@ export class MemoryMachine {
   restart(): void {
     this.processes.clear()
     this.boots++
-    this.bootedAt = this.time.now
+    this.bootedAt = this.timer.now
     this.lastPid = 100
     this.endServer()
     this.add("stranger", {})
@@ -137,7 +147,12 @@ export class MemoryMachine {
   /** Ends the tmux server, as a kill of it does: its sessions hang up. */
   endServer(): void {
     Effect.runSync(Effect.ignore(this.memory.endServer(this.socket)))
+    this.dropServer()
+  }
+
+  private dropServer(): void {
     for (const process of this.processes.values()) if (process.role === "server") this.processes.delete(process.pid)
+    this.disk.remove(this.socket)
   }
 
   /** The machine as a program on it sees it; one that is dead does nothing any more. */
@@ -178,7 +193,7 @@ export class MemoryMachine {
     if (found.length === 0) return "gone"
     if (signal !== 0 && signal !== "SIGCONT") {
       for (const process of found) {
-        this.hooks.onSignal(by, process)
+        this.setup.onSignal?.(by, process)
         this.signal(process, signal)
       }
     }
@@ -219,10 +234,31 @@ export class MemoryMachine {
           environment: (target) => asked("show-environment", server.environment(target)),
           environments: asked("show-environment", server.environments),
           killSession: (target) => asked("kill-session", server.killSession(target)),
-          endIdle: (idle) => asked("end-idle", server.endIdle(idle))
+          endIdle: (idle) =>
+            Effect.tap(
+              asked("end-idle", server.endIdle(idle)),
+              (ended) => ended ? Effect.sync(() => this.dropServer()) : Effect.void
+            )
         }
       }
     })
+  }
+
+  /** A tmux client that nobody waits for makes a session. */
+  newSession(asked: NewSession): void {
+    Effect.runSync(Effect.ignore(this.memory.tmux.server(this.socket).newSession(asked)))
+  }
+
+  /** The sessions that are there, with the agents that they bear. */
+  sessions(): ReadonlyArray<
+    { readonly name: string; readonly agentId: string | undefined; readonly homeId: string | undefined }
+  > {
+    const all = Effect.runSync(Effect.orElseSucceed(this.memory.tmux.server(this.socket).environments, () => []))
+    return all.map(({ environment, session }) => ({
+      name: session.name,
+      agentId: environment[Layout.agentMarker],
+      homeId: environment[Layout.homeMarker]
+    }))
   }
 
   private endSession(id: Target.SessionId, serverPid: number): void {
@@ -245,52 +281,74 @@ export class MemoryMachine {
     serverPid: number
   ): void {
     const directory = Path.dirname(script)
-    const agentId = environment["SLIPWAY_AGENT_ID"]
-    const homeId = environment["SLIPWAY_HOME_ID"]
+    const agentId = environment[Layout.agentMarker]
+    const homeId = environment[Layout.homeMarker]
     const environ: EnvironRead = { _tag: "Read", agentId, homeId }
     const owned = { agentId, homeId, environ }
     const ended = () => this.endSession(session, serverPid)
     const launcher = this.add("launcher", { ...owned, pid, ppid: serverPid, onEnd: ended })
     const record = (code: number) => {
-      this.time.after(1, () => {
+      this.timer.after(1, () => {
         if (this.processes.get(pid) !== launcher) return
-        try {
-          Fs.renameSync(Path.join(directory, "run.state"), Path.join(directory, `exit.${code}`))
-        } catch {
-          if (Fs.existsSync(directory)) Fs.writeFileSync(Path.join(directory, `exit.${code}`), "")
-        }
+        const exit = Path.join(directory, `${Layout.exitPrefix}${code}`)
+        const isRenamed = this.disk.rename(Path.join(directory, Layout.stateFile), exit)
+        if (!isRenamed && this.disk.exists(directory)) this.disk.write(exit, "")
         this.end(launcher, code)
       })
     }
-    this.time.after(1, () => {
+    this.timer.after(1, () => {
       if (this.processes.get(pid) !== launcher) return
-      if (!Fs.existsSync(script)) return this.end(launcher, 127)
-      const behaviour = behaviours.find((each) => Fs.readFileSync(script, "utf8").includes(`# ${each}'`)) ?? "stay"
+      const text = this.disk.text(script)
+      if (text === undefined) return this.end(launcher, 127)
       if (launcher.asked !== undefined) return record(launcher.asked)
       const agent = this.add("agent", {
         ...owned,
         ppid: pid,
         pgid: pid,
         sid: pid,
-        deaf: behaviour === "deaf",
         onEnd: (how) => record(how === "KILL" ? 137 : how)
       })
       launcher.agent = agent
-      if (behaviour === "forks" || behaviour === "orphans") this.add("child", { ...owned, ppid: agent.pid })
-      const exit = exits[behaviour]
-      if (exit !== undefined) {
-        const [millis, code] = exit
-        this.time.after(millis, () => {
-          if (this.processes.get(agent.pid) !== agent) return
-          this.ownEnds++
-          this.end(agent, code)
-        })
-      }
-      this.time.after(10, () => {
-        if (this.processes.get(agent.pid) === agent && Fs.existsSync(directory)) {
-          Fs.appendFileSync(Path.join(directory, "stdout.log"), "up\n")
-        }
-      })
+      this.disk.write(Path.join(directory, Layout.stderrFile), "")
+      this.perform(agent, directory, this.setup.scriptOf({ agentId, homeId, launcher: text }))
     })
+  }
+
+  /** Carries out what is left of an agent's script, as long as it lives. */
+  private perform(agent: Process, directory: string, script: Script): void {
+    for (const [index, act] of script.entries()) {
+      switch (act._tag) {
+        case "Says":
+          this.disk.append(
+            Path.join(directory, act.stream === "stdout" ? Layout.stdoutFile : Layout.stderrFile),
+            act.text
+          )
+          break
+        case "After":
+          this.timer.after(act.millis, () => {
+            if (this.processes.get(agent.pid) === agent) this.perform(agent, directory, script.slice(index + 1))
+          })
+          return
+        case "Exits":
+          return this.endByItself(agent, act.code)
+        case "Hangs":
+          return
+        case "IgnoresTerm":
+          agent.deaf = true
+          break
+        case "Starts": {
+          const { agentId, environ, homeId, pgid, pid, sid } = agent
+          const apart = act.leavesSession ? {} : { pgid, sid }
+          this.add("child", { agentId, environ, homeId, ppid: pid, ...apart })
+          break
+        }
+      }
+    }
+    this.endByItself(agent, 0)
+  }
+
+  private endByItself(agent: Process, code: number): void {
+    this.ownEnds++
+    this.end(agent, code)
   }
 }

@@ -1,0 +1,325 @@
+/**
+ * A machine in memory on which programs have Slipway: its disk, its processes, its tmux and its registry, without any of
+ * the real ones. Everything above these is Slipway's own code.
+ *
+ * The registry is the real one on SQLite in memory. Agents do what their scripts say, and outlive the program that
+ * deployed them; they end with the machine. All time is the clock's that is there when the machine is made.
+ */
+import { type NewSession, Target, Tmux } from "@slipway/tmux"
+import { Cause, Clock, Context, Deferred, Effect, type Exit, Fiber, Layer, Option, Schema } from "effect"
+import * as Path from "node:path"
+import type { Agent } from "../agent/Agent.ts"
+import { failed } from "../agent/Release.ts"
+import { Home, type HomeUnusable, type InvalidLimit } from "../home/Home.ts"
+import type { Caller } from "../machine/Caller.ts"
+import { Files } from "../machine/Files.ts"
+import { Host } from "../machine/Host.ts"
+import { promptFile } from "../machine/Layout.ts"
+import { ProcessTree } from "../machine/ProcessTree.ts"
+import { Registry, type RegistryError, type RegistryReplaced } from "../registry/Registry.ts"
+import * as SqliteRegistry from "../registry/sqlite/SqliteRegistry.ts"
+import { type InvalidResources, type OwnKind, ResourceFailed } from "../resource/Own.ts"
+import { Slipway, type SlipwayOptions } from "../Slipway.ts"
+import { Disk } from "./Disk.ts"
+import { type Fault, type FaultStep, isAt, makeLocator, type Moment, type Place } from "./Fault.ts"
+import * as Gate from "./Gate.ts"
+import * as Leftovers from "./Leftovers.ts"
+import { MemoryMachine, type Process } from "./MemoryMachine.ts"
+import { complains, exits, type Script } from "./Script.ts"
+import * as Timer from "./Timer.ts"
+
+/** The directory of the only project that is there by itself. */
+export const project = "/project"
+const homeDirectory = "/home/slipway"
+
+export interface MemoryOptions extends Omit<SlipwayOptions, "directory" | "socket" | "tmux" | "transport"> {
+  /**
+   * What agents do, by the type that a request names, by the kind (`claude`), or by the file name of the command's program;
+   * the first of these that is there, else `*`. An agent without a script ends with 127 and says so.
+   */
+  readonly agents?: Readonly<Record<string, Script>> | undefined
+  /** Directories that are there, beside `/project`. */
+  readonly directories?: ReadonlyArray<string> | undefined
+  /** Programs that are not installed, by their file names; all others are. */
+  readonly missing?: ReadonlyArray<string> | undefined
+  /** Faults that stand from the beginning. */
+  readonly faults?: ReadonlyArray<Fault> | undefined
+}
+
+/** The program came to its end before it was killed: it never came to the step. */
+export class NotKilled extends Schema.TaggedError<NotKilled>()("NotKilled", {
+  step: Schema.String,
+  /** How it ended. */
+  ended: Schema.String
+}) {
+  override get message() {
+    return `the program ended before it came to the step ${this.step} (${this.ended}), so that it could not be killed there`
+  }
+}
+
+/** What a fault of the test fails with, where a service has no error of its own, and what it dies of. */
+export class Injected extends Schema.TaggedError<Injected>()("Injected", { at: Schema.String }) {
+  override get message() {
+    return `the test has this fail: ${this.at}`
+  }
+}
+
+/** An agent as it was asked for. */
+export interface Deployed {
+  readonly agent: Agent
+  /** What it was given to read; undefined where that has been removed. */
+  readonly prompt: string | undefined
+}
+
+export type OpenError =
+  | HomeUnusable
+  | InvalidLimit
+  | InvalidResources
+  | RegistryError
+  | RegistryReplaced
+
+/** The machine that a test's programs run on. */
+export class Machine extends Context.Service<Machine, {
+  /** Puts a fault in place. */
+  readonly strike: (fault: Fault) => Effect.Effect<void>
+  /** Takes all faults away. */
+  readonly heal: Effect.Effect<void>
+  /** All agents that were ever admitted, in that order, also those that were rolled back. */
+  readonly deployed: Effect.Effect<ReadonlyArray<Deployed>>
+  /** A process that nobody of Slipway's is ends all of the agent's processes, as `kill -9` does. */
+  readonly killAgent: (agentId: string) => Effect.Effect<void>
+  /** Ends the tmux server with all its sessions. */
+  readonly killServer: Effect.Effect<void>
+  /** How much room the disk has. */
+  readonly setFreeBytes: (bytes: number) => Effect.Effect<void>
+  /** The disk, for what a program leaves there. */
+  readonly files: Files["Service"]
+  /** What is left; see `expectNothingLeft`. */
+  readonly leftovers: Effect.Effect<ReadonlyArray<Leftovers.Leftover>>
+  /**
+   * Runs an effect as a program of its own, with a Slipway of its own, until a deployment of it comes to the step. There
+   * it is killed as by `kill -9`: nothing of it runs any more, no finalizer either. Answers when it is dead.
+   */
+  readonly killedAt: <A, E, R>(
+    step: FaultStep,
+    effect: Effect.Effect<A, E, R>,
+    moment?: Moment
+  ) => Effect.Effect<void, NotKilled, Exclude<R, Slipway>>
+}>()("@slipway/core/testing/Machine") {}
+
+interface World {
+  readonly machine: Machine["Service"]
+  readonly program: (killing?: Killing) => Layer.Layer<Slipway, OpenError>
+}
+
+/** Where a program is to be killed, and who is told of it. */
+interface Killing {
+  readonly place: Place
+  readonly moment: Moment
+  readonly died: Deferred.Deferred<void>
+}
+
+const nobody: Script = []
+
+const scriptFor = (agents: Readonly<Record<string, Script>>, row: Agent | undefined): Script => {
+  if (row === undefined) return nobody
+  const program = row.spec.kind === "command" ? Path.basename(row.spec.argv[0]) : row.spec.kind
+  const names = [row.type, row.spec.kind, program, "*"]
+  const found = names.map((name) => agents[name]).find((script) => script !== undefined)
+  return found ?? [
+    complains(`no script of the test's is for an agent of type ${row.type} that runs ${program}; add one to 'agents'`),
+    exits(127)
+  ]
+}
+
+const isNewSession = (value: unknown): value is NewSession =>
+  typeof value === "object" && value !== null && "script" in value && "name" in value
+
+/** Makes a machine; it ends with the scope. */
+const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
+  const clock = yield* Clock.Clock
+  const timer = yield* Timer.onClock
+  const disk = new Disk(() => clock.currentTimeMillisUnsafe())
+  for (const path of [project, "/tmp", ...options.directories ?? []]) disk.makeDirectories(path)
+  const agents = Path.join(homeDirectory, "agents")
+  const socket = Target.SocketPath.make(Path.join(homeDirectory, "tmux.sock"))
+  const rows = new Map<string, Agent>()
+  const machine = new MemoryMachine({
+    timer,
+    disk,
+    socket,
+    scriptOf: ({ agentId = "" }) => scriptFor(options.agents ?? {}, rows.get(agentId))
+  })
+  const built = yield* Layer.build(Layer.fresh(SqliteRegistry.layer({ path: ":memory:" })))
+  const stored = Context.get(built, Registry)
+  const locate = makeLocator(agents)
+  let faults: ReadonlyArray<Fault> = options.faults ?? []
+
+  // Whoever follows the home watches its directory, in which the real registry writes.
+  const wakeFollowers = Effect.sync(() => disk.touch(Path.join(homeDirectory, "registry.db")))
+  const registry = Registry.of({
+    ...stored,
+    admit: (candidate, how) =>
+      Effect.tap(
+        Effect.suspend(() => {
+          rows.set(candidate.id, candidate)
+          return stored.admit(candidate, how)
+        }),
+        wakeFollowers
+      ),
+    transition: (id, f, event) => Effect.tap(stored.transition(id, f, event), wakeFollowers),
+    transitionFamily: (id, f, event) => Effect.tap(stored.transitionFamily(id, f, event), wakeFollowers)
+  })
+  const missing = new Set(options.missing)
+  const files = Files.of({
+    ...disk.files,
+    findProgram: (candidates) => Effect.succeed(candidates.find((path) => !missing.has(Path.basename(path))))
+  })
+  const caller: Caller = options.caller ??
+    { environment: { PATH: "/bin", HOME: "/home" }, cwd: project, umask: 0o022, isRoot: false }
+
+  /** A tmux client outlives the program that started it, and does its work later. */
+  const comesLate = ({ args: [asked], name }: Gate.Call) => {
+    if (name !== "Tmux.newSession" || !isNewSession(asked)) return
+    timer.after(500, () => machine.newSession(asked))
+  }
+
+  const gateOf = (process: Process, killing: Killing | undefined) => {
+    const isAlive = () => machine.processes.get(process.pid) === process
+    const die = (call: Gate.Call, moment: Moment) =>
+      Effect.suspend(() => {
+        machine.end(process, "KILL")
+        if (moment === "before") comesLate(call)
+        if (killing !== undefined) Deferred.doneUnsafe(killing.died, Effect.void)
+        return Effect.never
+      })
+    const ifAlive = <A>(answer: A): Effect.Effect<A> => isAlive() ? Effect.succeed(answer) : Effect.never
+
+    /** What stands before and behind a call; `failure` is how it fails. */
+    return <A, E>(call: Gate.Call, effect: Effect.Effect<A, E>, failure: Effect.Effect<A, E>): Effect.Effect<A, E> =>
+      Effect.suspend(() => {
+        if (!isAlive()) return Effect.never
+        const place = locate(call)
+        const reached = Effect.flatMap(effect, ifAlive)
+        if (place === undefined) return reached
+        if (killing !== undefined && isAt(killing.place, place)) {
+          const dead = die(call, killing.moment)
+          return killing.moment === "before" ? dead : Effect.andThen(reached, dead)
+        }
+        const fault = faults.find((each) => isAt(each.place, place))
+        if (fault === undefined) return reached
+        const struck = fault.does === "fail"
+          ? failure
+          : fault.does === "die"
+          ? Effect.die(new Injected({ at: call.name }))
+          : Effect.never
+        return fault.moment === "before" ? struck : Effect.andThen(reached, struck)
+      })
+  }
+
+  const kindOf = (gate: ReturnType<typeof gateOf>) => (kind: OwnKind): OwnKind => ({
+    ...kind,
+    release: (reference, subject) => {
+      const release = kind.release(reference, subject)
+      const call = { name: "Resource.release", args: [kind.kind] }
+      return { ...release, once: gate(call, release.once, Effect.succeed(failed("the test has it fail"))) }
+    },
+    plan: (input, draft) =>
+      Effect.map(kind.plan(input, draft), (planned) => ({
+        ...planned,
+        make: (subject) => {
+          const call = { name: "Resource.make", args: [subject.agentId] }
+          const { message } = new Injected({ at: kind.kind })
+          const failure = new ResourceFailed({
+            resource: kind.kind,
+            reference: null,
+            doing: "make",
+            error: { tag: "Injected", message }
+          })
+          return gate(call, planned.make(subject), Effect.fail(failure))
+        }
+      }))
+  })
+
+  const program = (killing?: Killing): Layer.Layer<Slipway, OpenError> =>
+    Layer.fresh(Layer.unwrap(Effect.gen(function*() {
+      const process = yield* Effect.acquireRelease(
+        Effect.sync(() => machine.add("program", {})),
+        (process) => Effect.sync(() => machine.end(process, 0))
+      )
+      const gate = gateOf(process, killing)
+      const by = Gate.aroundAll(gate)
+      const system = machine.systemOf(process)
+      const host = Host.make(system, machine.identity, {
+        bootClock: Effect.sync(() => machine.uptime),
+        servers: {
+          isTmux: (pid) => machine.processes.get(pid)?.role === "server",
+          startedOn: () => [],
+          end: () => "gone"
+        }
+      })
+      const below = Layer.mergeAll(
+        Layer.succeed(Files, Gate.around("Files", files, by)),
+        Layer.succeed(Host, host),
+        Layer.succeed(ProcessTree, Gate.around("ProcessTree", ProcessTree.make(system), by)),
+        Layer.succeed(Tmux, Gate.aroundTmux(machine.tmux, by)),
+        Layer.succeed(Registry, Gate.around("Registry", registry, by))
+      )
+      const home = Layer.effectDiscard(
+        // A registry that has rows is not empty.
+        Effect.sync(() => disk.append(Path.join(homeDirectory, "registry.db"), "in memory\n"))
+      ).pipe(Layer.provideMerge(Home.layer({ directory: homeDirectory, maxActive: options.maxActive })))
+      const resources = options.resources?.map(kindOf(gate))
+      return Slipway.layerNoDeps({ ...options, caller, resources }).pipe(Layer.provide(home), Layer.provide(below))
+    })))
+
+  const killedAt = Effect.fnUntraced(function*<A, E, R>(
+    step: FaultStep,
+    effect: Effect.Effect<A, E, R>,
+    moment: Moment = "before"
+  ) {
+    const died = yield* Deferred.make<void>()
+    const running = Effect.provide(effect, program({ place: { _tag: "Step", step }, moment, died }))
+    const fiber = yield* Effect.forkDetach(running)
+    const ended = yield* Effect.raceFirst(
+      Effect.as(Deferred.await(died), Option.none<Exit.Exit<A, E | OpenError>>()),
+      Effect.asSome(Fiber.await(fiber))
+    )
+    if (Option.isSome(ended)) return yield* new NotKilled({ step, ended: describe(ended.value) })
+  })
+
+  const service = Machine.of({
+    strike: (fault) => Effect.sync(() => void (faults = [...faults, fault])),
+    heal: Effect.sync(() => void (faults = [])),
+    deployed: Effect.sync(() =>
+      Array.from(rows.values(), (agent) => ({
+        agent,
+        prompt: disk.text(Path.join(agent.plan.directory, promptFile))
+      }))
+    ),
+    killAgent: (agentId) =>
+      Effect.sync(() => {
+        for (const process of machine.processes.values()) {
+          if (process.agentId === agentId && process.role !== "launcher") machine.signal(process, "SIGKILL")
+        }
+      }),
+    killServer: Effect.sync(() => machine.endServer()),
+    setFreeBytes: (bytes) => Effect.sync(() => void (disk.freeBytes = bytes)),
+    files: disk.files,
+    leftovers: Effect.orDie(
+      Leftovers.look({ disk, machine, registry: stored, agents, kinds: options.resources ?? [] })
+    ),
+    killedAt
+  })
+  const world: World = { machine: service, program }
+  return world
+})
+
+const describe = (exit: Exit.Exit<unknown, unknown>): string =>
+  exit._tag === "Success" ? "with success" : Cause.pretty(exit.cause).split("\n")[0] ?? ""
+
+/** A machine in memory, and Slipway as a program on it has it. */
+export const layerMemory = (options: MemoryOptions = {}): Layer.Layer<Machine | Slipway, OpenError> =>
+  Layer.unwrap(
+    Effect.map(makeWorld(options), ({ machine, program }) => Layer.merge(Layer.succeed(Machine, machine), program()))
+  )

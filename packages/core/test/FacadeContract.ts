@@ -1,0 +1,214 @@
+/**
+ * What whoever uses Slipway relies on, on the real machine and on the one in memory alike.
+ *
+ * Neither the bodies nor what they assert know which of both they run on: agents are named by what they do.
+ */
+import { assert } from "@effect/vitest"
+import { Agent, type DeployInput, Slipway } from "@slipway/core"
+import { Effect, Exit, Fiber, type Scope, Stream } from "effect"
+
+/** What an agent does. */
+export const behaviours = ["brief", "steady", "failing", "silent", "stubborn", "parent", "unlucky"] as const
+export type Behaviour = (typeof behaviours)[number]
+
+/** The steps at which a deployment is cut off. */
+const steps = ["admission", "agent-directory", "resources", "session", "readiness", "task-entry", "commit"] as const
+export type Cut = (typeof steps)[number]
+
+/** A machine to deploy on. */
+export interface Subject {
+  readonly project: string
+  /** An agent that does so: `brief` says hello and ends with 0, `steady` says up and stays, `failing` ends with 3. */
+  readonly agent: (behaviour: Behaviour) => DeployInput["agent"]
+  /** What is left, for people, beside what ended and committed agents may leave. */
+  readonly left: Effect.Effect<ReadonlyArray<string>>
+  /** The ports that agents hold by the resource `port`. */
+  readonly ports: Effect.Effect<ReadonlyArray<number>>
+  /** A process of its own deploys this agent with a port, and is killed as by `kill -9` when it comes to the step. */
+  readonly killedAt: (
+    step: Cut,
+    behaviour: Behaviour,
+    port: number
+  ) => Effect.Effect<void, never, Slipway | Scope.Scope>
+}
+
+export type Body = (subject: Subject) => Effect.Effect<void, unknown, Slipway | Scope.Scope>
+
+/** Each guarantee, with the test that a machine has to pass. */
+export const guarantees = (test: (title: string, body: Body) => void): void => {
+  const request = (subject: Subject, behaviour: Behaviour, more: Partial<DeployInput> = {}): DeployInput => ({
+    project: subject.project,
+    type: behaviour,
+    prompt: "work",
+    agent: subject.agent(behaviour),
+    ready: "output",
+    readyWithinMillis: 20_000,
+    ...more
+  })
+  const deploy = (subject: Subject, behaviour: Behaviour, more: Partial<DeployInput> = {}) =>
+    Effect.flatMap(Slipway, (slipway) => slipway.deploy(request(subject, behaviour, more)))
+  const withPort = (port: number) => ({ resources: { port: { port } } })
+
+  const nothingLeft = Effect.fnUntraced(function*(subject: Subject) {
+    assert.deepStrictEqual(yield* subject.left, [])
+    assert.deepStrictEqual(yield* subject.ports, [])
+  })
+  const reap = Effect.flatMap(Slipway, (slipway) => Effect.flatMap(slipway.reapPlan, (plan) => slipway.reap(plan)))
+
+  test("an agent that was deployed runs, and its output and its end are on record", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent, reused } = yield* deploy(subject, "brief")
+      assert.deepStrictEqual([agent.state._tag, reused], ["running", false])
+      const output = slipway.output(agent.id, { follow: true }).pipe(Stream.decodeText, Stream.mkString)
+      assert.strictEqual(yield* output, "hello\nbye\n")
+      const ended = yield* slipway.wait(agent.id)
+      assert.deepInclude(ended.state, { _tag: "exited", code: 0, signal: null })
+      assert.deepStrictEqual(
+        (yield* slipway.events(agent.id)).map(({ status }) => status),
+        ["deploying", "running", "ending", "exited"]
+      )
+      yield* nothingLeft(subject)
+    }))
+
+  test("an agent that ends before it is up fails its deployment, typed and clean, with its last words", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const error = yield* Effect.flip(deploy(subject, "failing", withPort(4001)))
+      assert.deepInclude(error.reason, { _tag: "AgentExitedEarly", code: 3 })
+      assert.deepStrictEqual([error.step, error.isClean], ["readiness", true])
+      assert.include(error.message, "no key")
+      yield* nothingLeft(subject)
+      const [row] = yield* slipway.agents()
+      assert.deepInclude(row?.state, { _tag: "rolled-back", step: "readiness" })
+    }))
+
+  test("an agent that says nothing in its time fails its deployment, and is ended", (subject) =>
+    Effect.gen(function*() {
+      const error = yield* Effect.flip(deploy(subject, "silent", { readyWithinMillis: 300 }))
+      assert.strictEqual(error.reason._tag, "NoFirstOutput")
+      yield* nothingLeft(subject)
+    }))
+
+  test("an agent that a signal ends has that signal on record", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "unlucky")
+      assert.deepInclude((yield* slipway.wait(agent.id)).state, { _tag: "exited", code: 139, signal: "SIGSEGV" })
+      yield* nothingLeft(subject)
+    }))
+
+  test("a stop ends an agent that ignores TERM, by a KILL that is counted", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "stubborn")
+      const [stopped] = yield* slipway.stop([agent.id], { grace: "200 millis", reason: "no longer needed" })
+      assert.deepInclude(stopped?.state, { _tag: "stopped" })
+      assert.deepStrictEqual((yield* slipway.totals).escalations, [{ resource: "tmux_session", count: 1 }])
+      yield* nothingLeft(subject)
+    }))
+
+  test("a stop ends what the agent started in a session of its own", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "parent")
+      yield* slipway.stop([agent.id])
+      yield* nothingLeft(subject)
+    }))
+
+  test("a scope that closes has its agent stopped", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const id = yield* Effect.scoped(
+        Effect.map(slipway.deployScoped(request(subject, "steady", withPort(4001))), ({ agent }) => agent.id)
+      )
+      assert.strictEqual((yield* slipway.agent(id)).state._tag, "stopped")
+      yield* nothingLeft(subject)
+    }))
+
+  test("a type, and a key, are deployed once as long as their agent lives", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const first = yield* deploy(subject, "steady", { key: "one" })
+      const again = yield* deploy(subject, "steady", { key: "one" })
+      assert.deepStrictEqual([again.reused, again.agent.id], [true, first.agent.id])
+      const refused = yield* Effect.flip(deploy(subject, "steady"))
+      assert.deepStrictEqual([refused.step, refused.isClean], ["admission", true])
+      yield* slipway.stop([first.agent.id])
+      yield* nothingLeft(subject)
+    }))
+
+  test("the limit of a task counts only agents that live", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const task = yield* slipway.createTask({ description: "one", project: subject.project, maxConcurrent: 1 })
+      const { agent } = yield* deploy(subject, "brief", { task: task.id })
+      yield* slipway.wait(agent.id)
+      const { agent: second } = yield* deploy(subject, "steady", { task: task.id })
+      const refused = yield* Effect.flip(deploy(subject, "parent", { task: task.id }))
+      assert.strictEqual(refused.step, "admission")
+      yield* slipway.stop([second.id])
+      yield* nothingLeft(subject)
+    }))
+
+  test("a resource of one's own is held by one agent, and free when that one has ended", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "steady", withPort(4001))
+      assert.deepStrictEqual(yield* subject.ports, [4001])
+      const refused = yield* Effect.flip(deploy(subject, "brief", withPort(4001)))
+      assert.deepStrictEqual([refused.step, refused.isClean], ["resources", true])
+      yield* slipway.stop([agent.id])
+      yield* nothingLeft(subject)
+    }))
+
+  test("who follows the home hears of every transition, in order", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const follower = yield* slipway.follow().pipe(
+        Stream.takeUntil(({ to }) => to === "exited"),
+        Stream.runCollect,
+        Effect.forkChild({ startImmediately: true })
+      )
+      const { agent } = yield* deploy(subject, "brief")
+      yield* slipway.wait(agent.id)
+      const heard = yield* Fiber.join(follower)
+      assert.deepStrictEqual(heard.map(({ to }) => to), ["deploying", "running", "ending", "exited"])
+      assert.isTrue(heard.every(({ agentId }) => agentId === agent.id))
+    }))
+
+  test("a deployment that is interrupted at any step leaves nothing, and says so to its observer", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      for (const step of steps.filter((step) => step !== "commit")) {
+        let isClean: boolean | undefined
+        const fiber: Fiber.Fiber<unknown, unknown> = yield* Effect.forkChild(
+          slipway.deploy(request(subject, "steady", withPort(4001)), {
+            onStep: (reached) => Effect.sync(() => reached === step ? fiber.interruptUnsafe() : undefined),
+            onRolledBack: ({ releases }) =>
+              Effect.sync(() => {
+                isClean = releases.every(({ outcome }) => outcome._tag !== "Failed" && outcome._tag !== "Survivors")
+              })
+          })
+        )
+        assert.isTrue(Exit.hasInterrupts(yield* Fiber.await(fiber)), step)
+        if (step !== "admission") assert.isTrue(isClean, step)
+        yield* nothingLeft(subject)
+      }
+    }))
+
+  for (const step of steps) {
+    test(`a deployer that is killed at the step ${step} leaves nothing after one reap`, (subject) =>
+      Effect.gen(function*() {
+        const slipway = yield* Slipway
+        yield* subject.killedAt(step, "steady", 4001)
+        yield* reap
+        yield* nothingLeft(subject)
+        assert.deepStrictEqual((yield* slipway.agents()).filter((agent) => Agent.isActive(agent.state)), [])
+        // Nothing of it holds what a new deployment needs.
+        const { agent } = yield* deploy(subject, "steady", withPort(4001))
+        yield* slipway.stop([agent.id])
+        yield* nothingLeft(subject)
+      }))
+  }
+}
