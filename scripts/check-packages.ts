@@ -3,12 +3,12 @@
  *
  * Each package must have its README, the licence and keywords, and satisfy publint and attw. In an empty project the types
  * of the libraries and the code in their READMEs must hold under `nodenext` and under `bundler`, and the libraries must
- * load. The command must run when it is installed in a project or globally, and through npx.
+ * load. There, without tmux, the tests of the example's orchestrator must pass on the test kit. The command must run when it is installed in a project or globally, and through npx.
  */
 import { execFileSync } from "node:child_process"
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { tmpdir } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { publint } from "publint"
 import { formatMessage } from "publint/utils"
 import { blocksOf } from "./docs/Markdown.ts"
@@ -85,22 +85,27 @@ const useLibraries = (project: string, tarballs: Record<string, string>): void =
   const dependencies = {
     ...tarballs,
     "@effect/platform-node": pinned["@effect/platform-node"],
+    "@effect/vitest": pinned["@effect/vitest"],
     "@types/node": pinned["@types/node"],
-    effect: pinned["effect"]
+    effect: pinned["effect"],
+    vitest: pinned["vitest"]
   }
   writeFileSync(join(project, "package.json"), JSON.stringify({ private: true, type: "module", dependencies }))
   writeFileSync(
     join(project, "use.ts"),
     `import * as Core from "@slipway/core"
+import * as Testing from "@slipway/core/testing"
 import * as Tmux from "@slipway/tmux"
 
-// With a missing declaration file both would be any, and so would pass as a number.
+// With a missing declaration file each would be any, and so would pass as a number.
 type IsAny<A> = 0 extends 1 & A ? true : false
-const typed: [IsAny<typeof Core>, IsAny<typeof Tmux>] = [false, false]
+const typed: [IsAny<typeof Core>, IsAny<typeof Tmux>, IsAny<typeof Testing>] = [false, false, false]
 console.log(typed.length, Object.keys(Core).length > 0, Object.keys(Tmux).length > 0)
 `
   )
-  const files = ["use.ts"]
+  const orchestrator = readdirSync(join(root, "examples", "orchestrator"))
+  cpSync(join(root, "examples", "orchestrator"), join(project, "orchestrator"), { recursive: true })
+  const files = ["use.ts", ...orchestrator.map((name) => join("orchestrator", name))]
   for (const name of libraries) {
     const code = snippets(name)
     check(code.length > 0, `packages/${name}/README.md shows no code`)
@@ -119,13 +124,18 @@ console.log(typed.length, Object.keys(Core).length > 0, Object.keys(Tmux).length
       target: "es2024",
       types: ["node"],
       skipLibCheck: true,
+      allowImportingTsExtensions: true,
       noEmit: true
     }
     writeFileSync(join(project, `${moduleResolution}.json`), JSON.stringify({ compilerOptions, files }))
     run(project, "tsc", "-p", `${moduleResolution}.json`)
   }
   const loaded = run(project, "node", "use.ts").trim()
-  check(loaded === "2 true true", `the packed libraries load without exports: ${loaded}`)
+  check(loaded === "3 true true", `the packed libraries load without exports: ${loaded}`)
+  // Only Node is there: whatever the tests of the orchestrator run on, it is not tmux.
+  const alone = runWith({ PATH: dirname(process.execPath), NO_COLOR: "1" })
+  const tested = alone(project, process.execPath, join("node_modules", "vitest", "vitest.mjs"), "run")
+  check(/Tests +[1-9]\d* passed/.test(tested), `the tests of the orchestrator say:\n${tested}`)
   checkCommand("in a project", run(project, join("node_modules", ".bin", "slipway"), "--version"))
 }
 
