@@ -228,9 +228,19 @@ describe("a deployer that is killed", () => {
         return Effect.gen(function*() {
           const slipway = yield* Slipway
           let finalized = false
-          const doomed = Effect.ensuring(withPort(), Effect.sync(() => void (finalized = true)))
+          const beats: Array<number> = []
+          const heart = Effect.forever(
+            Effect.delay(Effect.map(Clock.currentTimeMillis, (now) => void beats.push(now)), "10 millis")
+          )
+          const doomed = Effect.ensuring(
+            Effect.raceFirst(Effect.timeout(withPort(), "40 seconds"), heart),
+            Effect.sync(() => void (finalized = true))
+          )
           yield* Testing.killedAt(step, doomed, moment)
+          const last = beats.length
+          yield* Effect.sleep("1 minute")
           assert.isFalse(finalized)
+          assert.strictEqual(beats.length, last)
           yield* reap
           // A tmux client that the dead deployer had started comes late, and runs nothing.
           yield* Effect.sleep("1 second")
@@ -246,6 +256,20 @@ describe("a deployer that is killed", () => {
       })
     }
   }
+
+  it.effect("takes with it whatever it does at the same time: another deployment of it never commits", () =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const two = Effect.all([deploy("late"), Effect.delay(deploy("steady"), "500 millis")], { concurrency: 2 })
+      yield* Testing.killedAt("commit", two)
+      yield* Effect.sleep("1 minute")
+      const states = (yield* slipway.agents()).map(({ state }) => state._tag)
+      assert.deepStrictEqual(states, ["rolled-back", "rolled-back"])
+      yield* Testing.expectNothingLeft
+    }).pipe(
+      Testing.elapse,
+      Effect.provide(kit({ agents: { late: [after("1 second"), says("up"), hangs], steady: [says("up"), hangs] } }))
+    ))
 
   it.effect("before the reap, what it left is named", () =>
     Effect.gen(function*() {
@@ -314,18 +338,25 @@ describe("the machine in memory", () => {
       yield* Testing.expectNothingLeft
     }).pipe(Testing.elapse, Effect.provide(kit())))
 
-  it.effect("wakes who follows it with every transition", () =>
+  it.effect("wakes who follows it with every transition, before the follower would look by itself", () =>
     Effect.gen(function*() {
       const slipway = yield* Slipway
-      const follower = yield* slipway.follow().pipe(
-        Stream.takeUntil(({ to }) => to === "exited"),
-        Stream.runCollect,
+      yield* deploy("steady")
+      const late: Array<number> = []
+      yield* slipway.follow({ after: "latest" }).pipe(
+        Stream.runForEach(({ at }) =>
+          Effect.map(Clock.currentTimeMillis, (now) => void late.push(now - at.epochMilliseconds))
+        ),
         Effect.forkChild({ startImmediately: true })
       )
-      const { agent } = yield* deploy("brief")
-      yield* slipway.wait(agent.id)
-      const seen = (yield* Fiber.join(follower)).map(({ to }) => to)
-      assert.deepStrictEqual(seen, ["deploying", "running", "ending", "exited"])
+      for (const pause of ["5100 millis", "5300 millis", "5500 millis"] as const) {
+        yield* Effect.sleep(pause)
+        const { agent } = yield* deploy("parent")
+        yield* slipway.stop([agent.id])
+      }
+      yield* Effect.sleep("2 seconds")
+      assert.lengthOf(late, 12)
+      assert.isBelow(Math.max(...late), 60)
     }).pipe(Testing.elapse, Effect.provide(kit())))
 
   it.effect("ends an idle tmux server after ten minutes of the test's time", () =>

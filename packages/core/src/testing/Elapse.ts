@@ -27,6 +27,13 @@ const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock =>
 
 const driven = new WeakSet<Clock.Clock>()
 
+/** The clock with another sleep; where `elapse` drives the clock, it drives this one too. */
+export const withSleep = (clock: Clock.Clock, sleep: Clock.Clock["sleep"]): Clock.Clock => {
+  const other: Clock.Clock = { ...clock, sleep }
+  if (driven.has(clock)) driven.add(other)
+  return other
+}
+
 /** Lets what is ready run. */
 const turn = Effect.callback<void>((resume) => {
   const next = setImmediate(() => resume(Effect.void))

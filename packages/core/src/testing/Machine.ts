@@ -21,6 +21,7 @@ import * as SqliteRegistry from "../registry/sqlite/SqliteRegistry.ts"
 import { type InvalidResources, type OwnKind, ResourceFailed } from "../resource/Own.ts"
 import { Slipway, type SlipwayOptions } from "../Slipway.ts"
 import { Disk } from "./Disk.ts"
+import { withSleep } from "./Elapse.ts"
 import { type Fault, type FaultStep, isAt, makeLocator, type Moment, type Place } from "./Fault.ts"
 import * as Gate from "./Gate.ts"
 import * as Leftovers from "./Leftovers.ts"
@@ -279,7 +280,16 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
     moment: Moment = "before"
   ) {
     const died = yield* Deferred.make<void>()
-    const running = Effect.provide(effect, program({ place: { _tag: "Step", step }, moment, died }))
+    const clock = yield* Clock.Clock
+    // What sleeps in a program that is dead never wakes.
+    const mortal = withSleep(
+      clock,
+      (duration) =>
+        Effect.flatMap(clock.sleep(duration), () => Deferred.isDoneUnsafe(died) ? Effect.never : Effect.void)
+    )
+    const running = Effect.provide(effect, program({ place: { _tag: "Step", step }, moment, died })).pipe(
+      Effect.provideService(Clock.Clock, mortal)
+    )
     const fiber = yield* Effect.forkDetach(running)
     const ended = yield* Effect.raceFirst(
       Effect.as(Deferred.await(died), Option.none<Exit.Exit<A, E | OpenError>>()),
