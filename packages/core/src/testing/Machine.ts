@@ -5,11 +5,10 @@
  * The registry is the real one on SQLite in memory. Agents do what their scripts say, and outlive the program that
  * deployed them; they end with the machine. All time is the clock's that is there when the machine is made.
  */
-import { type NewSession, Target, Tmux } from "@slipway/tmux"
+import { Target, Tmux } from "@slipway/tmux"
 import { Cause, Clock, Context, Deferred, Effect, type Exit, Fiber, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent } from "../agent/Agent.ts"
-import { failed } from "../agent/Release.ts"
 import { Home, type HomeUnusable, type InvalidLimit } from "../home/Home.ts"
 import type { Caller } from "../machine/Caller.ts"
 import { Files } from "../machine/Files.ts"
@@ -18,14 +17,15 @@ import { promptFile } from "../machine/Layout.ts"
 import { ProcessTree } from "../machine/ProcessTree.ts"
 import { Registry, type RegistryError, type RegistryReplaced } from "../registry/Registry.ts"
 import * as SqliteRegistry from "../registry/sqlite/SqliteRegistry.ts"
-import { type InvalidResources, type OwnKind, ResourceFailed } from "../resource/Own.ts"
+import type { InvalidResources } from "../resource/Own.ts"
 import { Slipway, type SlipwayOptions } from "../Slipway.ts"
 import { Disk } from "./Disk.ts"
 import { withSleep } from "./Elapse.ts"
-import { type Fault, type FaultStep, isAt, makeLocator, type Moment, type Place } from "./Fault.ts"
+import { type Fault, type FaultStep, makeLocator, type Moment } from "./Fault.ts"
 import * as Gate from "./Gate.ts"
 import * as Leftovers from "./Leftovers.ts"
-import { MemoryMachine, type Process } from "./MemoryMachine.ts"
+import { MemoryMachine } from "./MemoryMachine.ts"
+import * as Program from "./Program.ts"
 import { complains, exits, type Script } from "./Script.ts"
 import * as Timer from "./Timer.ts"
 
@@ -55,13 +55,6 @@ export class NotKilled extends Schema.TaggedError<NotKilled>()("NotKilled", {
 }) {
   override get message() {
     return `the program ended before it came to the step ${this.step} (${this.ended}), so that it could not be killed there`
-  }
-}
-
-/** What a fault of the test fails with, where a service has no error of its own, and what it dies of. */
-export class Injected extends Schema.TaggedError<Injected>()("Injected", { at: Schema.String }) {
-  override get message() {
-    return `the test has this fail: ${this.at}`
   }
 }
 
@@ -110,14 +103,7 @@ export class Machine extends Context.Service<Machine, {
 
 interface World {
   readonly machine: Machine["Service"]
-  readonly program: (killing?: Killing) => Layer.Layer<Slipway, OpenError>
-}
-
-/** Where a program is to be killed, and who is told of it. */
-interface Killing {
-  readonly place: Place
-  readonly moment: Moment
-  readonly died: Deferred.Deferred<void>
+  readonly program: (killing?: Program.Killing) => Layer.Layer<Slipway, OpenError>
 }
 
 const nobody: Script = []
@@ -132,9 +118,6 @@ const scriptFor = (agents: Readonly<Record<string, Script>>, row: Agent | undefi
     exits(127)
   ]
 }
-
-const isNewSession = (value: unknown): value is NewSession =>
-  typeof value === "object" && value !== null && "script" in value && "name" in value
 
 /** Makes a machine; it ends with the scope. */
 const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
@@ -161,13 +144,10 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
   const registry = Registry.of({
     ...stored,
     admit: (candidate, how) =>
-      Effect.tap(
-        Effect.suspend(() => {
-          rows.set(candidate.id, candidate)
-          return stored.admit(candidate, how)
-        }),
-        wakeFollowers
-      ),
+      Effect.tap(stored.admit(candidate, how), ({ _tag }) => {
+        if (_tag === "Admit") rows.set(candidate.id, candidate)
+        return wakeFollowers
+      }),
     transition: (id, f, event) => Effect.tap(stored.transition(id, f, event), wakeFollowers),
     transitionFamily: (id, f, event) => Effect.tap(stored.transitionFamily(id, f, event), wakeFollowers)
   })
@@ -179,76 +159,13 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
   const caller: Caller = options.caller ??
     { environment: { PATH: "/bin", HOME: "/home" }, cwd: project, umask: 0o022, isRoot: false }
 
-  /** A tmux client outlives the program that started it, and does its work later. */
-  const comesLate = ({ args: [asked], name }: Gate.Call) => {
-    if (name !== "Tmux.newSession" || !isNewSession(asked)) return
-    timer.after(500, () => machine.newSession(asked))
-  }
-
-  const gateOf = (process: Process, killing: Killing | undefined) => {
-    const isAlive = () => machine.processes.get(process.pid) === process
-    const die = (call: Gate.Call, moment: Moment) =>
-      Effect.suspend(() => {
-        machine.end(process, "KILL")
-        if (moment === "before") comesLate(call)
-        if (killing !== undefined) Deferred.doneUnsafe(killing.died, Effect.void)
-        return Effect.never
-      })
-    const ifAlive = <A>(answer: A): Effect.Effect<A> => isAlive() ? Effect.succeed(answer) : Effect.never
-
-    /** What stands before and behind a call; `failure` is how it fails. */
-    return <A, E>(call: Gate.Call, effect: Effect.Effect<A, E>, failure: Effect.Effect<A, E>): Effect.Effect<A, E> =>
-      Effect.suspend(() => {
-        if (!isAlive()) return Effect.never
-        const place = locate(call)
-        const reached = Effect.flatMap(effect, ifAlive)
-        if (place === undefined) return reached
-        if (killing !== undefined && isAt(killing.place, place)) {
-          const dead = die(call, killing.moment)
-          return killing.moment === "before" ? dead : Effect.andThen(reached, dead)
-        }
-        const fault = faults.find((each) => isAt(each.place, place))
-        if (fault === undefined) return reached
-        const struck = fault.does === "fail"
-          ? failure
-          : fault.does === "die"
-          ? Effect.die(new Injected({ at: call.name }))
-          : Effect.never
-        return fault.moment === "before" ? struck : Effect.andThen(reached, struck)
-      })
-  }
-
-  const kindOf = (gate: ReturnType<typeof gateOf>) => (kind: OwnKind): OwnKind => ({
-    ...kind,
-    release: (reference, subject) => {
-      const release = kind.release(reference, subject)
-      const call = { name: "Resource.release", args: [kind.kind] }
-      return { ...release, once: gate(call, release.once, Effect.succeed(failed("the test has it fail"))) }
-    },
-    plan: (input, draft) =>
-      Effect.map(kind.plan(input, draft), (planned) => ({
-        ...planned,
-        make: (subject) => {
-          const call = { name: "Resource.make", args: [subject.agentId] }
-          const { message } = new Injected({ at: kind.kind })
-          const failure = new ResourceFailed({
-            resource: kind.kind,
-            reference: null,
-            doing: "make",
-            error: { tag: "Injected", message }
-          })
-          return gate(call, planned.make(subject), Effect.fail(failure))
-        }
-      }))
-  })
-
-  const program = (killing?: Killing): Layer.Layer<Slipway, OpenError> =>
+  const program = (killing?: Program.Killing): Layer.Layer<Slipway, OpenError> =>
     Layer.fresh(Layer.unwrap(Effect.gen(function*() {
       const process = yield* Effect.acquireRelease(
         Effect.sync(() => machine.add("program", {})),
         (process) => Effect.sync(() => machine.end(process, 0))
       )
-      const gate = gateOf(process, killing)
+      const gate = Program.gateOf({ machine, timer, locate, faults: () => faults }, process, killing)
       const by = Gate.aroundAll(gate)
       const system = machine.systemOf(process)
       const host = Host.make(system, machine.identity, {
@@ -270,7 +187,7 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
         // A registry that has rows is not empty.
         Effect.sync(() => disk.append(Path.join(homeDirectory, "registry.db"), "in memory\n"))
       ).pipe(Layer.provideMerge(Home.layer({ directory: homeDirectory, maxActive: options.maxActive })))
-      const resources = options.resources?.map(kindOf(gate))
+      const resources = options.resources?.map(Program.kindOf(gate))
       return Slipway.layerNoDeps({ ...options, caller, resources }).pipe(Layer.provide(home), Layer.provide(below))
     })))
 
@@ -328,8 +245,8 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
 const describe = (exit: Exit.Exit<unknown, unknown>): string =>
   exit._tag === "Success" ? "with success" : Cause.pretty(exit.cause).split("\n")[0] ?? ""
 
-/** A machine in memory, and Slipway as a program on it has it. */
+/** A machine in memory, and Slipway as a program on it has it; another machine each time that it is provided. */
 export const layerMemory = (options: MemoryOptions = {}): Layer.Layer<Machine | Slipway, OpenError> =>
-  Layer.unwrap(
+  Layer.fresh(Layer.unwrap(
     Effect.map(makeWorld(options), ({ machine, program }) => Layer.merge(Layer.succeed(Machine, machine), program()))
-  )
+  ))

@@ -17,7 +17,8 @@ export {
   type Moment
 } from "./Fault.ts"
 export { Leftover, SomethingLeft } from "./Leftovers.ts"
-export { type Deployed, Injected, Machine, type MemoryOptions, NotKilled, project } from "./Machine.ts"
+export { type Deployed, Machine, type MemoryOptions, NotKilled, project } from "./Machine.ts"
+export { Injected } from "./Program.ts"
 export {
   type Act,
   after,
