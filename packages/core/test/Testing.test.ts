@@ -2,7 +2,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { type DeployInput, Slipway } from "@slipway/core"
 import * as Testing from "@slipway/core/testing"
-import { Cause, Clock, Effect, Exit, Fiber, Ref, Stream } from "effect"
+import { Cause, Clock, Effect, Exit, Fiber, Layer, Ref, Stream } from "effect"
 import { TestClock } from "effect/testing"
 import { memoryPorts } from "./support/MemoryPorts.ts"
 
@@ -374,6 +374,22 @@ describe("the machine in memory", () => {
       assert.isUndefined(yield* files.inspect(socket))
     }).pipe(Testing.elapse, Effect.provide(kit())))
 
+  it.effect("is another one each time that it is provided, and a watch beside it sees every end on the test's clock", () => {
+    const watched = Slipway.layerWatch().pipe(Layer.provideMerge(kit()))
+    const look = Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy("brief")
+      assert.lengthOf(yield* Testing.deployed, 1)
+      yield* Effect.sleep("1 minute")
+      const statuses = (yield* slipway.events(agent.id)).map(({ status }) => status)
+      assert.deepStrictEqual(statuses, ["deploying", "running", "ending", "exited"])
+      yield* Testing.expectNothingLeft
+    })
+    return Testing.elapse(
+      Effect.all([Effect.provide(look, watched), Effect.provide(look, watched)], { concurrency: 2, discard: true })
+    )
+  })
+
   it.effect("stops what a scope deployed when it closes", () =>
     Effect.gen(function*() {
       const slipway = yield* Slipway
@@ -392,6 +408,9 @@ describe("the machine in memory", () => {
       const slipway = yield* Slipway
       const { agent } = yield* deploy("steady")
       yield* slipway.stop([agent.id])
+      yield* Testing.expectNothingLeft
+      yield* Testing.killedAt("session", deploy("steady"))
+      yield* reap
       yield* Testing.expectNothingLeft
     }).pipe(Testing.elapse, Effect.provide(kit())))
 })

@@ -28,8 +28,9 @@ const isTestClock = (clock: Clock.Clock): clock is TestClock.TestClock =>
 const driven = new WeakSet<Clock.Clock>()
 
 /** The clock with another sleep; where `elapse` drives the clock, it drives this one too. */
-export const withSleep = (clock: Clock.Clock, sleep: Clock.Clock["sleep"]): Clock.Clock => {
-  const other: Clock.Clock = { ...clock, sleep }
+export const withSleep = <C extends Clock.Clock>(clock: C, sleep: Clock.Clock["sleep"]): C => {
+  // A clock may be an instance of a class, of which a copy would lose what it inherits.
+  const other = new Proxy(clock, { get: (target, key) => key === "sleep" ? sleep : Reflect.get(target, key) })
   if (driven.has(clock)) driven.add(other)
   return other
 }
@@ -53,7 +54,7 @@ export const elapse = Effect.fnUntraced(function*<A, E, R>(
 ): Effect.fn.Return<A, E | StillRunning, R> {
   const clock = yield* Clock.Clock
   if (!isTestClock(clock) || driven.has(clock)) return yield* effect
-  const tracked: TestClock.TestClock = { ...clock, sleep: (duration) => Pending.sleep(clock, duration) }
+  const tracked = withSleep(clock, (duration) => Pending.sleep(clock, duration))
   driven.add(tracked)
   const limit = Duration.toMillis(Duration.fromInputUnsafe(options.limit ?? "1 hour"))
   const end = clock.currentTimeMillisUnsafe() + limit

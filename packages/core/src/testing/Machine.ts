@@ -247,6 +247,6 @@ const describe = (exit: Exit.Exit<unknown, unknown>): string =>
 
 /** A machine in memory, and Slipway as a program on it has it; another machine each time that it is provided. */
 export const layerMemory = (options: MemoryOptions = {}): Layer.Layer<Machine | Slipway, OpenError> =>
-  Layer.fresh(Layer.unwrap(
+  Layer.unwrap(
     Effect.map(makeWorld(options), ({ machine, program }) => Layer.merge(Layer.succeed(Machine, machine), program()))
-  ))
+  )
