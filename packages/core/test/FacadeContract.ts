@@ -42,7 +42,7 @@ export const guarantees = (test: (title: string, body: Body) => void): void => {
     prompt: "work",
     agent: subject.agent(behaviour),
     ready: "output",
-    readyWithinMillis: 20_000,
+    readyWithin: "20 seconds",
     ...more
   })
   const deploy = (subject: Subject, behaviour: Behaviour, more: Partial<DeployInput> = {}) =>
@@ -85,7 +85,7 @@ export const guarantees = (test: (title: string, body: Body) => void): void => {
 
   test("an agent that says nothing in its time fails its deployment, and is ended", (subject) =>
     Effect.gen(function*() {
-      const error = yield* Effect.flip(deploy(subject, "silent", { readyWithinMillis: 300 }))
+      const error = yield* Effect.flip(deploy(subject, "silent", { readyWithin: "300 millis" }))
       assert.strictEqual(error.reason._tag, "NoFirstOutput")
       yield* nothingLeft(subject)
     }))

@@ -61,7 +61,7 @@ describe("agents in memory", () => {
 
   it.effect("that say nothing fail their deployment when its time is over on the test's clock", () =>
     Effect.gen(function*() {
-      const fiber = yield* Effect.forkChild(Effect.flip(deploy("silent", { readyWithinMillis: 60_000 })))
+      const fiber = yield* Effect.forkChild(Effect.flip(deploy("silent", { readyWithin: "1 minute" })))
       yield* TestClock.adjust("59 seconds")
       assert.isUndefined(fiber.pollUnsafe())
       yield* TestClock.adjust("10 seconds")
@@ -419,7 +419,7 @@ describe("time in a test", () => {
   it.effect("passes for hours as fast as what happens in them", () =>
     Effect.gen(function*() {
       const slipway = yield* Slipway
-      const { agent } = yield* deploy("steady", { maxRunMillis: 3_600_000 })
+      const { agent } = yield* deploy("steady", { maxRun: "1 hour" })
       yield* Effect.sleep("2 hours")
       yield* reap
       assert.strictEqual((yield* slipway.agent(agent.id)).state._tag, "stopped")

@@ -47,7 +47,9 @@ const failureOf = ({ args: [first], name }: Call): Effect.Effect<unknown, unknow
     case "Files":
       return Effect.fail(new FileError({ operation: "reach", path: String(first), code: "EIO" }))
     case "Registry":
-      return Effect.fail(new RegistryUnavailable({ operation: name, reason: "the test has it fail" }))
+      return Effect.fail(
+        new RegistryUnavailable({ operation: name, because: "input-output", reason: "the test has it fail" })
+      )
     case "Tmux":
       return Effect.fail(new TmuxCommandFailed({ operation: name, exitCode: 1, stderr: "the test has it fail" }))
     default:
