@@ -35,6 +35,9 @@ const strangerOnTime = Effect.andThen(TestClock.adjust("1 second"), Effect.never
 const quick = { grace: "5 seconds", limit: "10 seconds" } as const
 const stubborn = { grace: "50 millis", limit: "10 seconds" } as const
 
+/** Opens a pipe of no name as descriptor 3, in which a child says that it runs. */
+const pipe = `pipe=$(mktemp -u) && mkfifo "$pipe" && exec 3<>"$pipe" && rm "$pipe"`
+
 describe("real processes", () => {
   it.live("a plain child ends by TERM alone and is proven dead", () =>
     Effect.gen(function*() {
@@ -163,8 +166,10 @@ describe("real processes", () => {
       const agentId = newAgentId()
       const { named, root } = yield* start({
         agentId,
-        script:
-          "env -i sh -c 'echo pid $$; exec sleep 300' & env -i setsid sh -c 'echo pid $$; exec sleep 300' & sleep 0.1; echo ready; wait"
+        script: `${pipe}
+          env -i sh -c 'echo pid $$; echo up >&3; exec sleep 300' &
+          env -i setsid sh -c 'echo pid $$; echo up >&3; exec sleep 300' &
+          read _ <&3; read _ <&3; echo ready; wait`
       })
       assert.strictEqual(named.length, 2)
       const { members } = (yield* tree.snapshot).members({ agentId, roots: [root] })
@@ -197,7 +202,10 @@ describe("real processes", () => {
     Effect.gen(function*() {
       const agentId = newAgentId()
       const { named, root } = yield* start({
-        script: "sleep 300 & echo pid $!; SLIPWAY_AGENT_ID=$1 sleep 300 & echo pid $!; sleep 0.05; echo ready; wait",
+        script: `${pipe}
+          sleep 300 & echo pid $!
+          SLIPWAY_AGENT_ID=$1 sh -c 'echo pid $$; echo up >&3; exec sleep 300' &
+          read _ <&3; echo ready; wait`,
         args: [agentId]
       })
       const [stranger, member] = named
@@ -211,7 +219,10 @@ describe("real processes", () => {
     Effect.gen(function*() {
       const agentId = newAgentId()
       const { named, root } = yield* start({
-        script: "sleep 300 & echo pid $!; SLIPWAY_AGENT_ID=$1 sleep 300 & echo pid $!; sleep 0.05; echo ready; exit 0",
+        script: `${pipe}
+          sleep 300 & echo pid $!
+          SLIPWAY_AGENT_ID=$1 sh -c 'echo pid $$; echo up >&3; exec sleep 300' &
+          read _ <&3; echo ready; exit 0`,
         args: [agentId]
       })
       yield* eventually(() => linux.stat(root.pid) === "gone")
