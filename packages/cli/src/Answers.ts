@@ -95,9 +95,36 @@ export const Prune = Schema.Struct({
       agent_id: described(Schema.String, "The agent's id."),
       ended_at: described(Schema.DateTimeUtcFromString, "When it ended."),
       bytes: described(Schema.Int, "What its files held."),
-      problems: described(Schema.Array(Schema.String), "Why it was kept; empty where it is forgotten.")
+      problems: described(Schema.Array(Schema.String), "Why it was kept; empty where it is forgotten."),
+      worktree: described(
+        Schema.NullOr(Schema.Struct({
+          path: described(Schema.String, "Its directory."),
+          branch: described(Schema.String, "Its branch."),
+          why: described(Schema.String, "Why it could go, or was kept.")
+        })),
+        "Its own tree; null where it had none."
+      )
     })),
     "The agents that were forgotten or kept."
+  )
+})
+
+export const Diff = Schema.Struct({
+  agent_id: described(Schema.String, "The agent's id."),
+  base: described(Schema.String, "The commit that its branch began at."),
+  from: described(Schema.String, "Where the changes are: its tree, or the reference that has them."),
+  patch: described(Schema.String, "What it changed.")
+})
+
+export const Land = Schema.Struct({
+  success: described(Schema.Literal(true), "The branch has the agent's commits."),
+  agent_id: described(Schema.String, "The agent's id."),
+  onto: described(Schema.String, "The branch."),
+  commit: described(Schema.String, "What the branch is at."),
+  how: described(Schema.Literals(["already", "fast-forward", "merge"]), "How the commits came onto it."),
+  tree: described(
+    Schema.NullOr(Schema.String),
+    "The tree whose files moved along; null where the branch is checked out nowhere."
   )
 })
 
@@ -241,6 +268,8 @@ export const ofCommand = {
   stop: Stop,
   reap: Reap,
   prune: Prune,
+  diff: Diff,
+  land: Land,
   doctor: Doctor,
   rebuild: Rebuild,
   logs: Logs,

@@ -5,11 +5,13 @@ import type {
   AgentNotFound,
   CreateTaskError,
   DeployError,
+  DiffError,
   FileError,
   HomeUnknown,
   HomeUnusable,
   InvalidLimit,
   InvalidResources,
+  LandError,
   ReaperRunning,
   RebuildError,
   RegistryError,
@@ -66,11 +68,13 @@ export type Failure =
   | AgentNotFound
   | CreateTaskError
   | DeployError
+  | DiffError
   | FileError
   | HomeUnknown
   | HomeUnusable
   | InvalidLimit
   | InvalidResources
+  | LandError
   | MetricsUnservable
   | ReaperRunning
   | RebuildError

@@ -54,18 +54,21 @@ const beforeAnything = {
   InvalidRequest: usage,
   InvalidResources: usage,
   ResourceRefused: usage,
+  WorktreeRefused: usage,
   WorkingDirectoryMissing: usage,
 
   UnknownTask: refused,
   UnknownParent: refused,
   ParentNotRunning: refused,
   DepthExceeded: refused,
+  BranchTaken: refused,
   DuplicateType: refused,
   TaskFull: refused,
   TooManyActive: refused,
   HomeBusy: refused,
   HomeFull: refused,
   KeyConflict: refused,
+  LandRefused: refused,
   ReaperRunning: refused,
   RebuildRunning: refused,
   RegistryHealthy: refused,
@@ -77,6 +80,7 @@ const beforeAnything = {
   AttributeRefused: environment,
   DiskFull: environment,
   FileError: environment,
+  GitFailed: environment,
   HomeCopied: environment,
   HomeUnknown: environment,
   HomeUnusable: environment,
@@ -114,8 +118,10 @@ const beforeAnything = {
   ServerReplaced: rolledBack,
   SharedDeploymentFailed: rolledBack,
   TaskEntryFailed: rolledBack,
+  WorktreeFailed: rolledBack,
 
   AgentNotFound: notFound,
+  NoWorktree: notFound,
   TaskNotFound: notFound
 } as const satisfies Record<Tag, number>
 

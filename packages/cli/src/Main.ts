@@ -10,8 +10,10 @@ import * as Cli from "./Cli.ts"
 import { Command } from "./Cli.ts"
 import { attach } from "./commands/attach.ts"
 import { deploy } from "./commands/deploy.ts"
+import { diff } from "./commands/diff.ts"
 import { doctor } from "./commands/doctor.ts"
 import { home } from "./commands/home.ts"
+import { land } from "./commands/land.ts"
 import { logs } from "./commands/logs.ts"
 import { metrics } from "./commands/metrics.ts"
 import { prune } from "./commands/prune.ts"
@@ -37,6 +39,8 @@ const slipway = Command.make("slipway").pipe(
     ps,
     show,
     logs,
+    diff,
+    land,
     attach,
     wait,
     stop,

@@ -65,6 +65,16 @@ export interface Client {
   readonly watch: (options?: Parameters<Facade["watch"]>[0]) => AsyncIterable<Element<Facade["watch"]>>
   readonly doctor: (options?: CallOptions) => Promise<Success<Facade["doctor"]>>
   readonly prune: (request?: Parameters<Facade["prune"]>[0], options?: CallOptions) => Promise<Success<Facade["prune"]>>
+  readonly diff: (
+    id: string,
+    request?: Parameters<Facade["diff"]>[1],
+    options?: CallOptions
+  ) => Promise<Success<Facade["diff"]>>
+  readonly land: (
+    id: string,
+    request: Parameters<Facade["land"]>[1],
+    options?: CallOptions
+  ) => Promise<Success<Facade["land"]>>
   /** Ends what the client still does, and gives the home back. It may be called again. */
   readonly close: () => Promise<void>
   readonly [Symbol.asyncDispose]: () => Promise<void>
@@ -100,6 +110,8 @@ export const open = (options: SlipwayOptions = {}): Promise<Client> => {
     watch: (watching) => Stream.toAsyncIterable(slipway.watch(watching)),
     doctor: (call) => run(slipway.doctor, call),
     prune: (request, call) => run(slipway.prune(request), call),
+    diff: (id, request, call) => run(slipway.diff(id, request), call),
+    land: (id, request, call) => run(slipway.land(id, request), call),
     close,
     [Symbol.asyncDispose]: close
   })))

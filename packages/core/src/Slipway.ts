@@ -10,6 +10,7 @@ import { Sentence } from "@slipway/tmux"
 import { Context, DateTime, type Duration, Effect, Layer, Option, Result, Schema, type Scope, Stream } from "effect"
 import type { Agent } from "./agent/Agent.ts"
 import { durationOf, invalid, type InvalidRequest } from "./agent/InvalidRequest.ts"
+import { worktreeOf } from "./agent/Plan.ts"
 import { fromRequest, type Task, type TaskCounts, TaskId, TaskRequest } from "./agent/Task.ts"
 import * as Workspace from "./agent/Workspace.ts"
 import { Deployer, type Deployment, type Observer } from "./deployment/Deployer.ts"
@@ -56,6 +57,10 @@ import { AgentSession } from "./resource/AgentSession.ts"
 import type { InvalidResources, OwnKind } from "./resource/Own.ts"
 import { Resources } from "./resource/Resources.ts"
 import { TaskEntry } from "./resource/TaskEntry.ts"
+import { type Diff, type DiffError, type DiffOptions, NoWorktree } from "./resource/worktree/Diff.ts"
+import { Git } from "./resource/worktree/Git.ts"
+import type { Landed, LandError, LandRequest } from "./resource/worktree/Land.ts"
+import { Worktree } from "./resource/worktree/Worktree.ts"
 import { callerOf, services, type ServicesOptions } from "./Services.ts"
 
 /** There is no such task in this home. */
@@ -118,6 +123,16 @@ export class Slipway extends Context.Service<Slipway, {
   readonly doctor: Effect.Effect<Diagnosis, RegistryError>
   /** Totals since the registry was made. */
   readonly totals: Effect.Effect<Totals, RegistryError>
+  /** What an agent changed in its own tree, as a patch; changes nothing. */
+  readonly diff: (id: string, options?: DiffOptions) => Effect.Effect<Diff, AgentNotFound | DiffError | RegistryError>
+  /**
+   * Puts what an agent committed in its own tree on a branch, whole or not at all; a conflict is refused, and the tree
+   * stays as it is.
+   */
+  readonly land: (
+    id: string,
+    request: LandRequest
+  ) => Effect.Effect<Landed, AgentNotFound | LandError | NoWorktree | RegistryError>
   /** Forgets agents that ended long ago, with their files. */
   readonly prune: (request?: PruneRequest) => Effect.Effect<ReadonlyArray<Pruned>, InvalidRequest | RegistryError>
 }>()("@slipway/core/Slipway") {
@@ -151,6 +166,7 @@ const make = Effect.gen(function*() {
   const lock = yield* ReaperLock
   const files = yield* Files.Files
   const idle = yield* IdleServer
+  const trees = yield* Worktree
   const isTaskId = Schema.is(TaskId)
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
@@ -189,6 +205,12 @@ const make = Effect.gen(function*() {
     return reaped
   })
 
+  const treeOf = Effect.fnUntraced(function*(id: string) {
+    const agent = yield* agents.get(id)
+    const ref = worktreeOf(agent.plan)
+    return ref === null ? yield* new NoWorktree({ agentId: id, wasThere: false }) : { agent, ref }
+  })
+
   return Slipway.of({
     home,
     setLimits,
@@ -211,6 +233,14 @@ const make = Effect.gen(function*() {
       Watch.watch(Effect.flatMap(reaper.plan, (plan) => reap(plan, { strays })), lock.hold, every),
     doctor: doctor.examine,
     totals: registry.totals,
+    diff: Effect.fn("Slipway.diff")(function*(id: string, options: DiffOptions = {}) {
+      const { agent, ref } = yield* treeOf(id)
+      return yield* trees.diff(ref, agent.id, options)
+    }),
+    land: Effect.fn("Slipway.land")(function*(id: string, request: LandRequest) {
+      const { agent, ref } = yield* treeOf(id)
+      return yield* trees.land(ref, agent.id, request)
+    }),
     prune: (request) => Effect.tap(prune.run(request), idle.end)
   })
 })
@@ -238,7 +268,8 @@ const layerWatch = (options: WatchOptions): Layer.Layer<never, InvalidRequest, S
   }))
 
 const layerNoDeps = (options: SlipwayOptions) => {
-  const house = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer)
+  const trees = Layer.provideMerge(Worktree.layer, Git.layer(options))
+  const house = Layer.mergeAll(AgentDirectory.layer, AgentSession.layer, TaskEntry.layer, trees)
   const resources = Layer.provideMerge(Resources.layerNoDeps(options.resources), house)
   const reconcile = Stop.layer.pipe(
     Layer.provideMerge(Reconciler.layer),

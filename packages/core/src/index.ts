@@ -67,4 +67,9 @@ export {
   UnavailableBecause
 } from "./registry/Registry.ts"
 export { type Draft, InvalidResources, type OwnKind, ResourceFailed, ResourceRefused } from "./resource/Own.ts"
+export { type Diff, DiffError, type DiffOptions, NoWorktree } from "./resource/worktree/Diff.ts"
+export { GitFailed } from "./resource/worktree/Git.ts"
+export { type Landed, LandError, LandRefused, type LandRequest } from "./resource/worktree/Land.ts"
+export { WorktreeFailed } from "./resource/worktree/Making.ts"
+export { BranchTaken, WorktreeRefused, WorktreeRequest } from "./resource/worktree/Planning.ts"
 export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"

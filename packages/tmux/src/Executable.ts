@@ -9,7 +9,7 @@
  * A server that is started by one bears nothing of the caller that happened to come first. It has no configuration
  * file, `/` as its directory, PATH, HOME, TERM and LANG alone for its environment, and no descriptor above 2.
  *
- * This is the only module that uses `effect/process`.
+ * This is the only module of the package that uses `effect/process`.
  */
 import { Duration, Effect, Exit, type PlatformError, Predicate, Semaphore, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"

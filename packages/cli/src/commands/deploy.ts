@@ -50,6 +50,11 @@ const config = {
   parent: text("parent", "AGENT", said("parent")).pipe(Flag.optional),
   allowDuplicate: toggle("allow-duplicate", said("allowDuplicate")),
   cwd: text("cwd", "DIR", said("cwd")).pipe(Flag.optional),
+  worktree: toggle("worktree", said("worktree")),
+  base: text("base", "REF", "The commit that the tree's branch begins at (default: HEAD)").pipe(Flag.optional),
+  branch: text("branch", "NAME", "The name of the tree's branch (default: slipway/ and the agent's id)").pipe(
+    Flag.optional
+  ),
   env: text(
     "env",
     "NAME[=VALUE]",
@@ -96,6 +101,13 @@ const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput
   const caller = yield* currentCaller
   const cwd = Option.isSome(options.cwd) ? yield* resolvePath(caller, options.cwd.value) : undefined
   const environment = yield* Variables.read({ env: options.env, file: options.envFile })
+  const tree = {
+    ...(Option.isSome(options.base) ? { base: options.base.value } : {}),
+    ...(Option.isSome(options.branch) ? { branch: options.branch.value } : {})
+  }
+  if (!options.worktree && Object.keys(tree).length > 0) {
+    return yield* new UsageError({ problem: "--base and --branch are about a tree", hint: "add --worktree" })
+  }
   const input: DeployInput = {
     prompt,
     agent,
@@ -105,6 +117,7 @@ const toInput = Effect.fnUntraced(function*(options: Options, agent: DeployInput
     ...(Option.isSome(options.parent) ? { parent: options.parent.value } : {}),
     ...(Option.isSome(options.type) ? { type: options.type.value } : {}),
     ...(cwd === undefined ? {} : { cwd }),
+    ...(options.worktree ? { worktree: tree } : {}),
     ...(Option.isSome(options.key) ? { key: options.key.value } : {}),
     ...(Option.isSome(options.ready) ? { ready: options.ready.value } : {}),
     ...(Option.isSome(options.readyWithin) ? { readyWithin: options.readyWithin.value } : {}),
@@ -140,7 +153,8 @@ const announce = Effect.fnUntraced(function*({ agent, reused }: Deployment) {
     [
       first,
       `  output   slipway logs ${agent.id} --follow`,
-      `  log      ${view.log_file}`
+      `  log      ${view.log_file}`,
+      ...(view.worktree === null ? [] : [`  tree     ${view.worktree.path} (${view.worktree.branch})`])
     ].join("\n")
   )
   if (yield* output.isLost) {

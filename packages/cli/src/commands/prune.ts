@@ -24,16 +24,20 @@ export const prune = Command.make(
     olderThan: duration("older-than", "Only agents that ended longer ago than this (default: 7d)").pipe(
       Flag.withDefault(week)
     ),
-    dryRun: toggle("dry-run", "Only list what would be forgotten")
+    dryRun: toggle("dry-run", "Only list what would be forgotten"),
+    discardIgnored: toggle(
+      "discard-ignored",
+      "Remove what git ignores in agents' own trees at once; without it, such a tree waits 7 days in the home's trash"
+    )
   },
-  Effect.fnUntraced(function*({ dryRun, olderThan }) {
+  Effect.fnUntraced(function*({ discardIgnored, dryRun, olderThan }) {
     const output = yield* Output
     const status = yield* ExitCode.ExitStatus
     const slipway = yield* Slipway
-    const pruned = yield* slipway.prune({ olderThan: Duration.millis(olderThan), dryRun })
+    const pruned = yield* slipway.prune({ olderThan: Duration.millis(olderThan), dryRun, discardIgnored })
     const kept = pruned.filter(({ problems }) => problems.length > 0)
     for (const { agentId, problems } of kept) {
-      yield* output.note(`slipway: ${agentId} was kept: ${plain(problems.join("; "))}`)
+      yield* output.note(`slipway: ${agentId} ${dryRun ? "would be" : "was"} kept: ${plain(problems.join("; "))}`)
     }
     const paint = (text: string, row: number) => row === -1 ? output.paint("dim", text) : text
     const now = yield* DateTime.now
@@ -47,6 +51,9 @@ export const prune = Command.make(
       gone.map((agent) => [agent.agentId, `${Text.ago(agent.endedAt, now)} ago`, size(agent.bytes)]),
       paint
     )
+    const trees = gone.flatMap(({ agentId, tree }) =>
+      tree === null ? [] : [`${agentId}: its tree ${dryRun ? "can go" : "went"}: ${plain(tree.why)}`]
+    )
     yield* output.answer(
       {
         success: kept.length === 0,
@@ -59,16 +66,15 @@ export const prune = Command.make(
           agent_id: agent.agentId,
           ended_at: DateTime.formatIso(agent.endedAt),
           bytes: agent.bytes,
-          problems: agent.problems
+          problems: agent.problems,
+          worktree: agent.tree
         }))
       },
       pruned.length === 0
         ? olderThan === 0
           ? "No agent has ended."
           : `No agent ended longer than ${Duration.format(Duration.millis(olderThan))} ago.`
-        : dryRun
-        ? `${list}\n${total}`
-        : total
+        : [...(dryRun ? [list] : []), ...trees, total].join("\n")
     )
     yield* status.conclude(kept.length > 0 ? ExitCode.leftBehind : ExitCode.done)
   }, Effect.provide(Open.layer))

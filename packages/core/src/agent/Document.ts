@@ -12,6 +12,7 @@ import { AgentKind } from "./AgentCommand.ts"
 import { AgentId, AgentType } from "./AgentId.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { described } from "./Described.ts"
+import { worktreeOf } from "./Plan.ts"
 import { Priority, ProjectPath, type Task, type TaskCounts, TaskId } from "./Task.ts"
 
 const Time = Schema.DateTimeUtcFromString
@@ -24,6 +25,13 @@ export const ExitDocument = Schema.Struct({
   code: described(Schema.Int, "The exit code; of a program that a signal ended, 128 and the signal's number."),
   signal: optional(Schema.String, "The signal that ended the program."),
   outcome: described(Outcome, "What the exit and the agent's own last words say of the work.")
+})
+
+/** The git working tree that was made for an agent alone. */
+export const TreeDocument = Schema.Struct({
+  path: described(Schema.String, "Its directory."),
+  branch: described(Schema.String, "Its branch."),
+  base: described(Schema.String, "The commit that the branch began at.")
 })
 
 /** An agent, as `ps`, `show`, `wait`, `stop` and the task entry have it. */
@@ -48,6 +56,7 @@ export const AgentDocument = Schema.Struct({
   reason: optional(Schema.String, "Why it was stopped, lost or rolled back."),
   home_id: described(Schema.String, "The home that it belongs to."),
   cwd: described(ProjectPath, "The directory that it works in."),
+  worktree: optional(TreeDocument, "Its own git working tree, also when that has been removed since."),
   tmux_session: described(Schema.String, "Its tmux session."),
   tmux_socket: described(Schema.String, "The socket of its tmux server."),
   workspace: described(Schema.String, "The directory of its task, for people and agents to read."),
@@ -131,6 +140,12 @@ const stoppedBy = (agent: Agent) => {
 const fileOf = (agent: Agent, name: string): string | null =>
   agent.state._tag === "rolled-back" ? null : Path.join(agent.plan.directory, name)
 
+/** The tree that was made for it alone; also when it has been removed since. */
+const treeOf = (agent: Agent) => {
+  const ref = worktreeOf(agent.plan)
+  return ref === null ? null : { path: ref.tree, branch: ref.branch.replace(/^refs\/heads\//, ""), base: ref.base }
+}
+
 /** The document of an agent. */
 export const agent = (agent: Agent): AgentDocument => ({
   agent_id: agent.id,
@@ -147,6 +162,7 @@ export const agent = (agent: Agent): AgentDocument => ({
   reason: reasonOf(agent),
   home_id: agent.plan.homeId,
   cwd: agent.cwd,
+  worktree: treeOf(agent),
   tmux_session: agent.plan.session,
   tmux_socket: agent.plan.socket,
   workspace: agent.plan.workspace,
@@ -164,8 +180,11 @@ export const agent = (agent: Agent): AgentDocument => ({
   // Absent where the row does not have it: entries that an earlier version wrote stay as they are.
   ...(agent.endedAtFrom === undefined ? {} : { ended_at_from: agent.endedAtFrom })
 })
-/** An agent's document in the workspace, as it is written. */
-export const entryText = (row: Agent): string => `${JSON.stringify(agent(row), null, 2)}\n`
+/** An agent's document in the workspace, as it is written. Without a tree it says nothing of one, as it always did. */
+export const entryText = (row: Agent): string => {
+  const { worktree, ...document } = agent(row)
+  return `${JSON.stringify(worktree === null ? document : { ...document, worktree }, null, 2)}\n`
+}
 
 /** The document of a task. */
 export const task = (task: Task): TaskDocument => ({

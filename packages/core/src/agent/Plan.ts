@@ -6,7 +6,7 @@
  * which session it has. They are read from the list, and only the list is stored.
  */
 import { Target } from "@slipway/tmux"
-import { Schema, SchemaTransformation } from "effect"
+import { Option, Schema, SchemaTransformation } from "effect"
 
 /**
  * When a thing is released at the latest, the rollback of its deployment apart, which releases everything: never, with
@@ -50,6 +50,23 @@ export type AgentSessionRef = typeof AgentSessionRef.Type
 export const TaskEntryRef = Schema.Struct({ workspace: Place, entry: Place })
 export type TaskEntryRef = typeof TaskEntryRef.Type
 
+/** The kind of a tree of git that an agent has for itself. It is in a plan only where the request asks for one. */
+export const worktreeKind = "git_worktree"
+
+/** An agent's own working tree, and the branch that is checked out in it. */
+export const WorktreeRef = Schema.Struct({
+  /** The repository: the directory that all its trees share, as an absolute path. */
+  common: Place,
+  /** In the home; the tree is in it, and what a removal needs. */
+  directory: Place,
+  tree: Place,
+  /** The whole name of the branch: `refs/heads/...`. */
+  branch: Place,
+  /** The commit that the branch was made at. */
+  base: Place
+})
+export type WorktreeRef = typeof WorktreeRef.Type
+
 const Stored = Schema.Struct({ homeId: Schema.String, resources: Schema.Array(Planned) })
 
 const Read = Schema.Struct({
@@ -84,6 +101,12 @@ export const Plan = Stored.pipe(Schema.decodeTo(
   })
 ))
 export type Plan = typeof Plan.Type
+
+const decodeWorktree = Schema.decodeUnknownOption(WorktreeRef)
+
+/** The agent's own tree, where its plan has one. */
+export const worktreeOf = ({ resources }: Pick<Plan, "resources">): WorktreeRef | null =>
+  Option.getOrNull(decodeWorktree(resources.find(({ kind }) => kind === worktreeKind)?.reference))
 
 /** Where an agent's own things are. */
 export type Places = Omit<Plan, "homeId" | "resources">

@@ -9,7 +9,7 @@ const killed = { killed: Schema.optionalKey(Schema.Int) }
 
 /** What a release did. Only `Released` and `AlreadyGone` mean that nothing is left. */
 export const ReleaseOutcome = Schema.TaggedUnion({
-  Released: killed,
+  Released: { ...killed, /** What was done for it to be safe, for people. */ note: Schema.optionalKey(Schema.String) },
   AlreadyGone: {},
   /** Something at the reference does not bear our id; it was not touched. */
   Kept: { reason: Schema.String, ...killed },

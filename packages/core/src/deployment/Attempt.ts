@@ -132,7 +132,8 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
     if (resources.length > 0) yield* begin("resources")
     for (const own of resources) {
-      yield* at("resources", Effect.raceFirst(making.make(own.planned.kind, own.make(subject)), takenOver(agentId)))
+      const made = making.make(own.planned.kind, own.make(subject))
+      yield* at("resources", Effect.raceFirst(made, takenOver(agentId)), own.limit)
     }
 
     yield* begin("session")

@@ -25,6 +25,7 @@ export const DeployedDocument = Schema.Struct({
     "workspace",
     "prompt_file",
     "log_file",
+    "worktree",
     "started_at"
   ]),
   status: described(Schema.Literal("deployed"), "Always `deployed`; `show` has the agent's own status."),
@@ -65,9 +66,19 @@ export type NotDeployedDocument = typeof NotDeployedDocument.Encoded
 
 /** The document of a deployment that committed. */
 export const deployed = (agent: Agent): DeployedDocument => {
-  const { agent_id, depth, log_file, parent, prompt_file, started_at, task_id, tmux_session, type, workspace } =
-    Document
-      .agent(agent)
+  const {
+    agent_id,
+    depth,
+    log_file,
+    parent,
+    prompt_file,
+    started_at,
+    task_id,
+    tmux_session,
+    type,
+    workspace,
+    worktree
+  } = Document.agent(agent)
   return {
     success: true,
     agent_id,
@@ -80,6 +91,7 @@ export const deployed = (agent: Agent): DeployedDocument => {
     workspace,
     prompt_file,
     log_file,
+    worktree,
     started_at,
     deployment_method: "tmux session"
   }

@@ -21,6 +21,9 @@ import { AgentDirectoryFailed } from "../resource/AgentDirectory.ts"
 import { AgentSessionFailed } from "../resource/AgentSession.ts"
 import { ResourceFailed, ResourceRefused } from "../resource/Own.ts"
 import { TaskEntryFailed } from "../resource/TaskEntry.ts"
+import { GitFailed } from "../resource/worktree/Git.ts"
+import { WorktreeFailed } from "../resource/worktree/Making.ts"
+import { BranchTaken, WorktreeRefused } from "../resource/worktree/Planning.ts"
 import { PlacementError, ServerReplaced } from "./Placement.ts"
 import { DiskFull, NotWritable, WorkingDirectoryMissing } from "./Preflight.ts"
 import { ReadinessError } from "./Readiness.ts"
@@ -97,6 +100,10 @@ export const Reason = Schema.Union([
   AgentDirectoryFailed,
   ResourceFailed,
   ResourceRefused,
+  GitFailed,
+  BranchTaken,
+  WorktreeRefused,
+  WorktreeFailed,
   AgentSessionFailed,
   ...ReadinessError.members,
   TaskEntryFailed,

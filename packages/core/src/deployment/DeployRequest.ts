@@ -15,6 +15,7 @@ import { described } from "../agent/Described.ts"
 import { invalid, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { ProjectPath, TaskId } from "../agent/Task.ts"
 import { durationWithin, longest } from "../machine/Durations.ts"
+import { WorktreeRequest } from "../resource/worktree/Planning.ts"
 
 /** The most that a prompt may have, in bytes of UTF-8. */
 export const maxPromptBytes = 10_000_000
@@ -70,6 +71,10 @@ export const DeployRequest = Schema.Struct({
   resources: optional(
     Schema.Record(Schema.String, Schema.Json),
     "Resources that the program brings along, by their kind; each says what it takes"
+  ),
+  worktree: optional(
+    WorktreeRequest,
+    "Give it a git working tree of its own, on a new branch, from the repository of its directory"
   ),
   key: optional(
     Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(200)),
@@ -127,5 +132,8 @@ export const digest = (request: DeployRequest, context: { readonly taskId: TaskI
     millisOf(request.maxRun),
     millisOf(request.firstOutputWithin),
     millisOf(request.stallAfter),
-    ...(request.resources === undefined ? [] : [sorted(request.resources)])
+    ...(request.resources === undefined ? [] : [sorted(request.resources)]),
+    ...(request.worktree === undefined
+      ? []
+      : [{ worktree: [request.worktree.base ?? null, request.worktree.branch ?? null] }])
   ])).digest("hex")

@@ -12,7 +12,7 @@ import * as Agent from "../agent/Agent.ts"
 import { resolve } from "../agent/AgentCommand.ts"
 import { environmentFor } from "../agent/AgentEnvironment.ts"
 import * as Plan from "../agent/Plan.ts"
-import { fromRequest, type Task, TaskId } from "../agent/Task.ts"
+import { fromRequest, ProjectPath, type Task, TaskId } from "../agent/Task.ts"
 import * as Workspace from "../agent/Workspace.ts"
 import { Home } from "../home/Home.ts"
 import { type Caller, CurrentCaller, currentCaller, surroundings, WorkingDirectoryUnusable } from "../machine/Caller.ts"
@@ -25,6 +25,7 @@ import { UnknownTask } from "../registry/Admission.ts"
 import { Registry } from "../registry/Registry.ts"
 import type { PlannedOwn } from "../resource/Own.ts"
 import { Resources } from "../resource/Resources.ts"
+import { Worktree } from "../resource/worktree/Worktree.ts"
 import type { Reason } from "./DeployError.ts"
 import { defaultType, type DeployRequest, digest, millisOf } from "./DeployRequest.ts"
 import * as Launcher from "./Launcher.ts"
@@ -82,6 +83,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const host = yield* Host
   const registry = yield* Registry
   const { plan: planOwn } = yield* Resources
+  const trees = yield* Worktree
   const looking = yield* Effect.context<Files | Home | Tmux>()
   const placement = yield* Placement.make
 
@@ -154,7 +156,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
             SLIPWAY_WORKSPACE: workspace
           }
         }),
-        cwd,
+        cwd: agent.cwd,
         directory: agent.plan.directory,
         umask: caller.umask,
         programs,
@@ -176,8 +178,12 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
     const type = request.type ?? defaultType(request.agent)
     const id = Agent.makeAgentId(type, createdAt, yield* randomHex(6))
     const draft = { homeId: home.id, home: home.directory, agentId: id, taskId: task.id, project: task.project, cwd }
-    const resources = yield* planOwn(request.resources ?? {}, draft)
-    const leaseSeconds = (steps + resources.length) * Duration.toSeconds(stepLimit)
+    const tree = request.worktree === undefined ? undefined : yield* trees.plan(request.worktree, draft)
+    const worksIn = tree === undefined ? cwd : ProjectPath.make(tree.cwd)
+    const own = yield* planOwn(request.resources ?? {}, { ...draft, cwd: worksIn })
+    const resources = tree === undefined ? own : [tree.own, ...own]
+    const limits = resources.map(({ limit = stepLimit }) => Duration.toSeconds(limit))
+    const leaseSeconds = steps * Duration.toSeconds(stepLimit) + limits.reduce((sum, limit) => sum + limit, 0)
     const readiness = {
       kind: request.ready ?? defaultReadiness.kind,
       withinMillis: millisOf(request.readyWithin) ?? defaultReadiness.withinMillis
@@ -189,7 +195,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       parent: request.parent ?? null,
       depth: 1,
       spec: request.agent,
-      cwd,
+      cwd: worksIn,
       readiness,
       limits: {
         maxRunMillis: millisOf(request.maxRun),

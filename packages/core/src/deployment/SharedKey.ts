@@ -3,9 +3,10 @@
  */
 import { Context, Duration, Effect, Layer, Option, Schedule } from "effect"
 import * as Agent from "../agent/Agent.ts"
-import { othersOf } from "../agent/Plan.ts"
+import { othersOf, worktreeOf } from "../agent/Plan.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { makeLimit } from "../resource/worktree/Making.ts"
 import { SharedDeploymentFailed, StepTimedOut } from "./DeployError.ts"
 
 export class SharedKey extends Context.Service<SharedKey, {
@@ -39,7 +40,8 @@ export class SharedKey extends Context.Service<SharedKey, {
         })
         const now = yield* look
         if (now.state._tag === "rolled-back" && now.state.error.tag === "DeployerGone") return Option.none()
-        const patience = Duration.times(stepLimit, steps + othersOf(first.plan).length)
+        const stepsPatience = Duration.times(stepLimit, steps + othersOf(first.plan).length)
+        const patience = worktreeOf(first.plan) === null ? stepsPatience : Duration.sum(stepsPatience, makeLimit)
         const limit = Duration.sum(patience, Duration.millis(first.readiness.withinMillis))
         const row = yield* look.pipe(
           Effect.repeat({ until: isOver, schedule: Schedule.spaced("50 millis") }),

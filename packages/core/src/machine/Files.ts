@@ -83,6 +83,11 @@ export class Files extends Context.Service<Files, {
   readonly replaceFile: (path: string, content: string, mode: number) => Result<void>
   /** Gives a file a second name; fails when the name is taken. */
   readonly link: (from: string, to: string) => Result<void>
+  /**
+   * Renames, in one step for everybody who looks; answers whether there was something to rename. An empty directory at the
+   * new name is replaced, anything else fails or, for a file, is replaced too.
+   */
+  readonly rename: (from: string, to: string) => Result<boolean>
   /** Removes a file; answers whether it was there. */
   readonly removeFile: (path: string) => Result<boolean>
   /** Removes an empty directory; answers whether it was there. */
@@ -311,6 +316,11 @@ export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
         }
       }),
     link: (from, to) => attempt("link", to, () => NodeFs.linkSync(from, to)),
+    rename: (from, to) =>
+      unlessAbsent(
+        Effect.as(attempt("rename", from, () => NodeFs.renameSync(from, to)), true),
+        false
+      ),
     removeFile: (path) =>
       unlessAbsent(
         Effect.as(attempt("remove", path, () => NodeFs.unlinkSync(path)), true),

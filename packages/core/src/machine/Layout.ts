@@ -31,3 +31,9 @@ export const directoryOf = (project: string, taskId: string): string => Path.joi
 
 /** The path of an agent's document in a workspace. */
 export const entryOf = (workspace: string, agentId: string): string => Path.join(workspace, "agents", `${agentId}.json`)
+
+/** The directory of an agent's own tree of git. */
+export const treeDirectoryOf = (home: string, agentId: string): string => Path.join(home, "trees", agentId)
+
+/** Where trees with ignored files wait before they go. */
+export const trashOf = (home: string): string => Path.join(home, "trash")

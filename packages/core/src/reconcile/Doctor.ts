@@ -157,6 +157,20 @@ const make = Effect.gen(function*() {
     }))
   })
 
+  // A registry that was rebuilt may have lost the row of an agent with a tree.
+  const strangeTrees = Effect.gen(function*() {
+    const trees = Path.join(home.directory, "trees")
+    const names = yield* Effect.orElseSucceed(files.list(trees), () => [])
+    if (names.length === 0) return []
+    const known = new Set<string>((yield* registry.agents({})).map(({ id }) => id))
+    return names.filter((name) => !known.has(name)).map((name): Finding => ({
+      kind: "stale-file",
+      evidence: `${Path.join(trees, name)} is the working tree of no agent on record`,
+      recommendation:
+        "take what you need; then 'git worktree unlock' and 'git worktree remove' the tree, and remove the directory"
+    }))
+  })
+
   // Agents of a home that was removed under them: a new home at the same place has no rows of them.
   const formerAgents = Effect.gen(function*() {
     const looked = yield* Effect.result(processes.snapshot)
@@ -196,7 +210,7 @@ const make = Effect.gen(function*() {
 
   return Doctor.of({
     examine: Effect.map(
-      Effect.all([integrity, audit, entries, machine, servers, strangeFiles, formerAgents, patterns]),
+      Effect.all([integrity, audit, entries, machine, servers, strangeFiles, strangeTrees, formerAgents, patterns]),
       (groups): Diagnosis => {
         const findings = groups.flat()
         return { healthy: findings.every(({ kind }) => kind === pattern), findings }

@@ -10,16 +10,22 @@ import * as Path from "node:path"
 import { type Agent, type AgentId, isFinal, subjectOf } from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
 import { durationOf, type InvalidRequest } from "../agent/InvalidRequest.ts"
+import { worktreeKind, worktreeOf } from "../agent/Plan.ts"
+import { Home } from "../home/Home.ts"
 import { Files } from "../machine/Files.ts"
 import { Registry, type RegistryError } from "../registry/Registry.ts"
 import { Resources } from "../resource/Resources.ts"
 import * as Rollback from "../resource/Rollback.ts"
+import { DiscardIgnored } from "../resource/worktree/Removal.ts"
+import { Worktree } from "../resource/worktree/Worktree.ts"
 
 export interface PruneRequest {
   /** Agents that ended longer ago than this; seven days by default. */
   readonly olderThan?: Duration.Input | undefined
   /** Only report what would be forgotten. */
   readonly dryRun?: boolean | undefined
+  /** Files that git ignores in an agent's own tree go at once, in place of waiting in the home's trash. */
+  readonly discardIgnored?: boolean | undefined
 }
 
 export interface Pruned {
@@ -29,6 +35,22 @@ export interface Pruned {
   readonly bytes: number
   /** Why it was kept; empty when it is forgotten, or would be. */
   readonly problems: ReadonlyArray<string>
+  /** Its own tree, and why that could go, or was kept; null where it had none. */
+  readonly tree: { readonly path: string; readonly branch: string; readonly why: string } | null
+}
+
+/** What the release of a tree says of it. */
+const whyOf = (report: CleanupReport.CleanupReport): string => {
+  const outcome = report.releases.find(({ resource }) => resource === worktreeKind)?.outcome
+  switch (outcome?._tag) {
+    case "Released":
+      return outcome.note ?? "nothing of it was left"
+    case "Kept":
+    case "Failed":
+      return outcome.reason
+    default:
+      return "it was gone already"
+  }
 }
 
 export class Prune extends Context.Service<Prune, {
@@ -41,6 +63,14 @@ export class Prune extends Context.Service<Prune, {
       const registry = yield* Registry
       const { kinds } = yield* Resources
 
+      const home = yield* Home
+      const trees = yield* Worktree
+
+      const treeOf = (agent: Agent, why: string): Pruned["tree"] => {
+        const ref = worktreeOf(agent.plan)
+        return ref === null ? null : { path: ref.tree, branch: ref.branch.replace(/^refs\/heads\//, ""), why }
+      }
+
       const bytesOf = (agent: Agent) =>
         files.list(agent.plan.directory).pipe(
           Effect.flatMap(Effect.forEach((name) => files.inspect(Path.join(agent.plan.directory, name)))),
@@ -50,7 +80,12 @@ export class Prune extends Context.Service<Prune, {
 
       const forget = Effect.fnUntraced(function*(agent: Agent, endedAt: DateTime.Utc, dryRun: boolean) {
         const bytes = yield* bytesOf(agent)
-        if (dryRun) return { agentId: agent.id, endedAt, bytes, problems: [] }
+        const ref = worktreeOf(agent.plan)
+        if (dryRun) {
+          const found = ref === null ? { safe: true, why: "" } : yield* trees.assess(ref, subjectOf(agent))
+          const problems = found.safe ? [] : [`${trees.kind} ${ref?.tree ?? ""} would be kept: ${found.why}`]
+          return { agentId: agent.id, endedAt, bytes, problems, tree: treeOf(agent, found.why) }
+        }
         // What was rolled back has been released whole. Of any other, a program that knows all its kinds forgets it.
         const unknown = agent.state._tag === "rolled-back"
           ? []
@@ -59,16 +94,18 @@ export class Prune extends Context.Service<Prune, {
           const problem = `this program does not know ${
             unknown.join(", ")
           }; a program that provides it can forget the agent`
-          return { agentId: agent.id, endedAt, bytes, problems: [problem] }
+          return { agentId: agent.id, endedAt, bytes, problems: [problem], tree: treeOf(agent, "it was not looked at") }
         }
         const report = yield* Rollback.releaseAll(kinds, agent.plan.resources, subjectOf(agent), {
           until: "prune",
           unknown: "pass"
         })
-        const problems = CleanupReport.problems(report)
+        // What keeps the tree keeps the rest too, and is said once.
+        const tree = CleanupReport.leftovers(report).filter(({ resource }) => resource === worktreeKind)
+        const problems = CleanupReport.problems(tree.length === 0 ? report : { releases: tree })
         // Without its row, no command would find what was left alone because it does not bear our mark.
         if (problems.length === 0) yield* registry.forget([agent.id])
-        return { agentId: agent.id, endedAt, bytes, problems }
+        return { agentId: agent.id, endedAt, bytes, problems, tree: treeOf(agent, whyOf(report)) }
       })
 
       const run = Effect.fn("Prune.run")(function*(request: PruneRequest = {}) {
@@ -79,7 +116,12 @@ export class Prune extends Context.Service<Prune, {
             ? [{ agent, endedAt: agent.endedAt }]
             : []
         )
-        return yield* Effect.forEach(old, ({ agent, endedAt }) => forget(agent, endedAt, request.dryRun ?? false))
+        const pruned = yield* Effect.forEach(
+          old,
+          ({ agent, endedAt }) => forget(agent, endedAt, request.dryRun ?? false)
+        ).pipe(Effect.provideService(DiscardIgnored, request.discardIgnored ?? false))
+        if (request.dryRun !== true) yield* trees.emptyTrash(home.directory)
+        return pruned
       })
 
       return Prune.of({ run })

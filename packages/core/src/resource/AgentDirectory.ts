@@ -11,7 +11,7 @@ import { Sentence } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Schema } from "effect"
 import * as Path from "node:path"
 import { type Subject } from "../agent/Agent.ts"
-import { AgentDirectoryRef, houseKinds } from "../agent/Plan.ts"
+import { AgentDirectoryRef, houseKinds, worktreeKind } from "../agent/Plan.ts"
 import { AlreadyGone, failed, kept, Released, type ReleaseOutcome } from "../agent/Release.ts"
 import { Home } from "../home/Home.ts"
 import { checkOwned, FileError, Files } from "../machine/Files.ts"
@@ -103,7 +103,8 @@ export class AgentDirectory extends Context.Service<
         Reference: AgentDirectoryRef,
         // While a process of the agent may live, its directory says what it is.
         after: [houseKinds.session, houseKinds.entry],
-        keptBy: [houseKinds.session],
+        // A tree that can't go yet keeps them too: with its agent forgotten in part, nobody would know whose it is.
+        keptBy: [houseKinds.session, worktreeKind],
         until: "prune",
         limit: () => Duration.seconds(10),
         describe: (ref) => Path.join(ref.directory, Layout.promptFile),

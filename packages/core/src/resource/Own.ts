@@ -9,7 +9,7 @@
  * It is made after the agent's directory and before the session, those of one request in the order of their names.
  */
 import { Sentence } from "@slipway/tmux"
-import { Effect, Schema } from "effect"
+import { type Duration, Effect, Schema } from "effect"
 import { type Subject } from "../agent/Agent.ts"
 import { VariableName } from "../agent/AgentEnvironment.ts"
 import type { AgentId } from "../agent/AgentId.ts"
@@ -18,6 +18,7 @@ import { type Planned } from "../agent/Plan.ts"
 import type { TaskId } from "../agent/Task.ts"
 import { define, type Kind, planned, type Resource } from "./Resource.ts"
 import * as Rollback from "./Rollback.ts"
+import type { WorktreeFailed } from "./worktree/Making.ts"
 
 /** What is known of a deployment before anything is made. */
 export interface Draft {
@@ -100,7 +101,9 @@ export interface Own<Ref, Input, Made, E extends OwnError> extends Resource<Ref,
 export interface PlannedOwn {
   readonly planned: Planned
   readonly environment: Readonly<Record<string, string>>
-  readonly make: (subject: Subject) => Effect.Effect<void, ResourceFailed>
+  readonly make: (subject: Subject) => Effect.Effect<void, ResourceFailed | WorktreeFailed>
+  /** How long the making may take, where that is not as long as any step. */
+  readonly limit?: Duration.Duration | undefined
 }
 
 /** A kind that a program brings along, without its types. */

@@ -17,6 +17,7 @@ import {
 } from "./Own.ts"
 import { define, type Kind } from "./Resource.ts"
 import { TaskEntry } from "./TaskEntry.ts"
+import { Worktree } from "./worktree/Worktree.ts"
 
 export class Resources extends Context.Service<Resources, {
   readonly kinds: ReadonlyArray<Kind>
@@ -30,7 +31,12 @@ export class Resources extends Context.Service<Resources, {
 }
 
 const make = Effect.fnUntraced(function*(own: ReadonlyArray<OwnKind>) {
-  const house = [define(yield* AgentDirectory), define(yield* AgentSession), define(yield* TaskEntry)]
+  const house = [
+    define(yield* AgentDirectory),
+    define(yield* AgentSession),
+    define(yield* TaskEntry),
+    define(yield* Worktree)
+  ]
   const issues = issuesOf(own, house, [rowKind])
   if (issues.length > 0) return yield* new InvalidResources({ issues })
   const known = new Map(own.map((kind) => [kind.kind, kind]))

@@ -10,7 +10,7 @@ import { Context, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
 import type { Agent, Subject } from "../agent/Agent.ts"
 import * as Document from "../agent/Document.ts"
-import { houseKinds, TaskEntryRef } from "../agent/Plan.ts"
+import { houseKinds, TaskEntryRef, worktreeKind } from "../agent/Plan.ts"
 import { AlreadyGone, failed, kept, Released, type ReleaseOutcome } from "../agent/Release.ts"
 import { checkOwned, FileError, Files } from "../machine/Files.ts"
 import { type Presence, type Resource } from "./Resource.ts"
@@ -92,6 +92,7 @@ export class TaskEntry extends Context.Service<
         kind: houseKinds.entry,
         Reference: TaskEntryRef,
         after: [houseKinds.session],
+        keptBy: [worktreeKind],
         until: "prune",
         limit: () => Duration.seconds(5),
         describe: (ref) => ref.entry,

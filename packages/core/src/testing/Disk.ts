@@ -208,9 +208,9 @@ export class Disk {
     this.notify(Path.dirname(path))
   }
 
-  /** Gives a file another name; answers whether it was there. */
+  /** Gives a file or a directory another name; answers whether it was there. */
   rename(from: string, to: string): boolean {
-    const found = this.file(from)
+    const found = this.find(from)
     const parent = this.parentOf(to)
     if (Result.isFailure(found) || Result.isFailure(parent)) return false
     this.take(from, () => undefined)
@@ -256,6 +256,7 @@ export class Disk {
       createFile: (path, text, mode) => answer("create", path, () => this.create(path, text, mode)),
       replaceFile: (path, text, mode) => answer("write", path, () => this.replace(path, text, mode)),
       link: (from, to) => answer("link", to, () => this.link(from, to)),
+      rename: (from, to) => answer("rename", from, () => Result.succeed(this.rename(from, to))),
       removeFile: (path) => removal(path, ({ kind }) => kind === "directory" ? "EISDIR" : undefined),
       removeDirectory: (path) =>
         removal(

@@ -5,12 +5,16 @@
  * it. What needs real time (a socket, a thread) is not waited for: replace it in the test, or run the test on the real
  * clock, where `elapse` changes nothing.
  */
+import { Sentence } from "@slipway/tmux"
 import { Clock, Duration, Effect, Fiber, Predicate, Schema } from "effect"
 import type { TestClock } from "effect/testing"
 import * as Pending from "./Pending.ts"
 
 /** The effect had not ended when the time for it was over; it was interrupted. */
 export class StillRunning extends Schema.TaggedError<StillRunning>()("StillRunning", { millis: Schema.Finite }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const limit = Duration.format(Duration.millis(this.millis))
     return `what the test runs has not ended within ${limit} of its time: does it wait for an agent whose script hangs?`

@@ -1,6 +1,7 @@
 /**
  * What is left on a machine in memory, looked at from outside and not through what Slipway says.
  */
+import { Sentence } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import * as Path from "node:path"
 import { type Agent, isActive, isFinal, subjectOf } from "../agent/Agent.ts"
@@ -23,6 +24,9 @@ export type Leftover = typeof Leftover.Type
 export class SomethingLeft extends Schema.TaggedError<SomethingLeft>()("SomethingLeft", {
   left: Schema.Array(Leftover)
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     const lines = this.left.map(({ agentId, what, which }) =>
       `${what} ${which}${agentId === null ? "" : ` of ${agentId}`}`

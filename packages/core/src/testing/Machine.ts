@@ -5,6 +5,7 @@
  * The registry is the real one on SQLite in memory. Agents do what their scripts say, and outlive the program that
  * deployed them; they end with the machine. All time is the clock's that is there when the machine is made.
  */
+import { Sentence } from "@slipway/tmux"
 import { Target, Tmux } from "@slipway/tmux"
 import { Cause, Clock, Context, Deferred, Effect, type Exit, Fiber, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
@@ -53,6 +54,9 @@ export class NotKilled extends Schema.TaggedError<NotKilled>()("NotKilled", {
   /** How it ended. */
   ended: Schema.String
 }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the program ended before it came to the step ${this.step} (${this.ended}), so that it could not be killed there`
   }

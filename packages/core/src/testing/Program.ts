@@ -2,6 +2,7 @@
  * A program on a machine in memory: what stands around each call that it makes, so that it can be cut off at one, or
  * struck by a fault.
  */
+import { Sentence } from "@slipway/tmux"
 import type { NewSession } from "@slipway/tmux"
 import { Deferred, Effect, Schema } from "effect"
 import { failed } from "../agent/Release.ts"
@@ -13,6 +14,9 @@ import type { Timer } from "./Timer.ts"
 
 /** What a fault of the test fails with, where a service has no error of its own, and what it dies of. */
 export class Injected extends Schema.TaggedError<Injected>()("Injected", { at: Schema.String }) {
+  static {
+    Sentence.shown(this)
+  }
   override get message() {
     return `the test has this fail: ${this.at}`
   }

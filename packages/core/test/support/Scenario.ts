@@ -111,7 +111,7 @@ export const capture = () => {
 export const agreed = Effect.fnUntraced(function*(slipway: Slipway["Service"], id: AgentId) {
   const agent = yield* slipway.agent(id)
   const entry: unknown = JSON.parse(Fs.readFileSync(agent.plan.entry, "utf8"))
-  assert.deepStrictEqual(entry, JSON.parse(JSON.stringify(Document.agent(agent))))
+  assert.deepStrictEqual(entry, JSON.parse(Document.entryText(agent)))
   return agent
 })
 
