@@ -59,6 +59,7 @@ describe("deploy", () => {
         "workspace",
         "prompt_file",
         "log_file",
+        "worktree",
         "started_at",
         "deployment_method"
       ])

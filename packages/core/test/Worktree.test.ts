@@ -24,7 +24,10 @@ const worked = Effect.fnUntraced(function*(
   worktree: { readonly base?: string; readonly branch?: string } = {}
 ) {
   if (!Fs.existsSync(Path.join(world.project, ".git"))) Repository.init(world)
-  const slipway = yield* open(world)
+  // By a link, as many homes are reached: git and /proc name the tree without it.
+  const link = Path.join(world.root, "link")
+  if (!Fs.existsSync(link)) Fs.symlinkSync(world.root, link)
+  const slipway = yield* open(world, { directory: Path.join(link, "home"), socket: world.socket })
   const { agent } = yield* slipway.deploy(request(world, script, { worktree, ready: "none" }))
   const ended = yield* slipway.wait(agent.id)
   return { slipway, agent: ended, tree: treeOf(ended), work: `refs/slipway/${agent.id}/work` }
@@ -394,6 +397,7 @@ describe("a tree is kept, with its agent and the reason,", () => {
       Effect.gen(function*() {
         const story = yield* worked(world, script)
         const before = Fs.existsSync(story.tree.tree)
+        assert.include((yield* pruned(story, { dryRun: true })).problems, reason)
         const { problems } = yield* pruned(story)
         assert.include(problems, reason)
         assert.strictEqual(Fs.existsSync(story.tree.tree), before)

@@ -37,7 +37,7 @@ const points: ReadonlyArray<Point> = [
   ...calls.flatMap((call): ReadonlyArray<Point> => [{ call, at: "before" }, { call, at: "after" }]),
   ...calls.flatMap((call) =>
     Array.from({ length: hasStrace ? mostChanges[call] : 0 }, (_, index): Point => ({ call, at: index + 1 }))
-      .filter(({ at }) => whole || Number(at) % 4 === 2)
+      .filter(({ at }) => whole || Number(at) % 4 === 3)
   ),
   ...calls.map((call): Point => ({ call, at: "alone" }))
 ]

@@ -105,7 +105,9 @@ export const release = Effect.fn("Worktree.releaseBranch")(function*(
     }`
   }
   // A git that was killed while it made the branch leaves its log, which it writes first, and the folders of its name.
-  if (tip === "" && (yield* isOurs(ref, subject))) yield* files.removeFile(Path.join(ref.common, "logs", ref.branch))
+  const log = Path.join(ref.common, "logs", ref.branch)
+  const isEmpty = Effect.map(files.inspect(log), (info) => info?.size === 0)
+  if (tip === "" && ((yield* isEmpty) || (yield* isOurs(ref, subject)))) yield* files.removeFile(log)
   for (const root of [Path.join(ref.common, "logs"), ref.common]) {
     for (let at = Path.dirname(ref.branch); at !== "refs/heads"; at = Path.dirname(at)) {
       yield* Effect.ignore(files.removeDirectory(Path.join(root, at)))

@@ -41,7 +41,7 @@ export interface RunOptions {
   readonly marks?: Readonly<Record<string, string>> | undefined
   /** Commits are the person's; by default Slipway's own. */
   readonly author?: "person" | undefined
-  /** Held by one run at a time, and freed by the kernel when that one ends, however it does. */
+  /** Held by one run at a time, for some seconds, and freed by the kernel when that one ends, however it does. */
   readonly lock?: string | undefined
   /** A minute by default; null is without one. */
   readonly limit?: Duration.Duration | null | undefined
@@ -54,7 +54,9 @@ export interface Answer {
 }
 
 const defaultLimit = Duration.seconds(60)
-const lockSeconds = 15
+// A git that outlives its deployer may hold the lock, and must not hold up the next: without it, it may have to try again.
+const lockSeconds = 5
+const lockTaken = 75
 
 const quiet: ReadonlyArray<string> = [
   "core.hooksPath=/dev/null",
@@ -154,9 +156,10 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
 
   const ask = Effect.fnUntraced(function*(args: ReadonlyArray<string>, options: RunOptions) {
     const words = [...quiet, ...args]
-    return options.lock === undefined || !(yield* hasFlock)
-      ? yield* run("git", words, options)
-      : yield* run("flock", ["-w", String(lockSeconds), options.lock, "git", ...words], options)
+    if (options.lock === undefined || !(yield* hasFlock)) return yield* run("git", words, options)
+    const waiting = ["-w", String(lockSeconds), "-E", String(lockTaken), options.lock]
+    const answer = yield* run("flock", [...waiting, "git", ...words], options)
+    return answer.exitCode === lockTaken ? yield* run("git", words, options) : answer
   })
 
   const read = Effect.fnUntraced(function*(args: ReadonlyArray<string>, options: RunOptions) {

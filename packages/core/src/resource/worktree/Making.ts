@@ -38,6 +38,21 @@ const zero = (oid: string): string => "0".repeat(oid.length)
 const passing = /commondir|could not (create|open)|unable to read gitdir/i
 const tries = 6
 
+/**
+ * A killed add may leave its entry with an empty `commondir`, on which every other add then fails until that entry is
+ * released. All entries have the same there, so to write it does no harm, also where that git is still at work.
+ */
+const mend = Effect.fnUntraced(function*(ref: WorktreeRef, complaint: string) {
+  const files = yield* Files
+  const name = /worktrees\/([^/\n]+)\/commondir/.exec(complaint)?.[1]
+  if (name === undefined) return
+  const entry = Path.join(ref.common, "worktrees", name)
+  const lock = yield* files.readText(Path.join(entry, "locked"))
+  const link = Path.join(entry, "commondir")
+  const isEmpty = (yield* files.inspect(link))?.size === 0
+  if (isEmpty && lock.startsWith("slipway ")) yield* files.replaceFile(link, "../..\n", 0o644)
+})
+
 export const make = Effect.fn("Worktree.make")(function*(
   ref: WorktreeRef,
   subject: Subject
@@ -78,6 +93,7 @@ export const make = Effect.fn("Worktree.make")(function*(
     if (attempt === tries || !passing.test(stderr)) {
       return yield* new GitFailed({ command: "git worktree add", exitCode, problem: lastLines(stderr) })
     }
+    yield* Effect.ignore(mend(ref, stderr))
     yield* Effect.sleep(Duration.millis(20 * attempt))
   }
   const link = yield* Effect.orElseSucceed(files.readText(Path.join(entryOf(ref), "gitdir")), () => "")

@@ -106,6 +106,7 @@ export const plan = Effect.fn("Worktree.plan")(function*(
   const taken = found.split("\n").find((ref) => ref === branch || ref.startsWith(`${branch}/`) || above.includes(ref))
   if (taken !== undefined) return yield* new BranchTaken({ branch: name, by: taken.replace(/^refs\/heads\//, "") })
 
+  // A home names itself without links, as git and /proc name every place.
   const directory = treeDirectoryOf(draft.home, draft.agentId)
   const tree = Path.join(directory, treeName(draft.agentId))
   return { ref: { common, directory, tree, branch, base: oid }, cwd: Path.join(tree, prefix) }

@@ -66,8 +66,13 @@ export const assess = Effect.fn("Worktree.assess")(function*(
   subject: Subject
 ): Effect.fn.Return<{ readonly safe: boolean; readonly why: string }, Failed, Needs> {
   const at = ref.tree
-  if (!(yield* isThere(at)) || !(yield* isThere(madeMark(ref)))) return { safe: true, why: "nothing of it is left" }
   const entry = yield* Safety.entry(ref, subject)
+  const isMade = yield* isThere(madeMark(ref))
+  if (!(yield* isThere(at)) || !isMade) {
+    return isMade && entry !== "absent" && !(yield* isThere(savedMark(ref))) && !(yield* isThere(asideOf(ref)))
+      ? { safe: false, why: entry === "ours" ? missing(ref) : entry.foreign }
+      : { safe: true, why: "nothing of it is left" }
+  }
   if (entry === "absent") return { safe: false, why: noEntry(ref) }
   if (entry !== "ours") return { safe: false, why: entry.foreign }
   const objection = yield* objections(ref, subject, at)
@@ -84,6 +89,9 @@ export const assess = Effect.fn("Worktree.assess")(function*(
   ]
   return { safe: true, why: why.join("; ") }
 })
+
+const missing = (ref: WorktreeRef): string =>
+  `${ref.tree} is missing, and what was staged or committed there is not saved; put it back, or make an empty directory there`
 
 const noEntry = (ref: WorktreeRef): string =>
   `git does not know it any more (${
@@ -102,6 +110,8 @@ const decide = Effect.fnUntraced(function*(
   const files = yield* Files
   const aside = asideOf(ref)
   const isAside = !(yield* isThere(ref.tree))
+  // Of an earlier try, after which the tree was put back.
+  yield* files.removeFile(savedMark(ref))
   const before = yield* objections(ref, subject, isAside ? aside : ref.tree)
   if (before !== undefined) return { objection: before }
   yield* files.rename(ref.tree, aside)
@@ -197,9 +207,7 @@ export const release = Effect.fn("Worktree.release")(function*(
     if (objection !== undefined) return failed(objection)
     yield* files.rename(ref.tree, goneOf(ref))
   } else if (isMade && entry === "ours" && !(yield* isThere(savedMark(ref)))) {
-    return failed(
-      `${ref.tree} is missing, and what was staged or committed there is not saved; put it back, or make an empty directory there`
-    )
+    return failed(missing(ref))
   }
   yield* remove(ref)
   const branch = yield* Branch.release(ref, subject)
