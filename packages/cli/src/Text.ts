@@ -138,16 +138,25 @@ export const agents = (
   )
 }
 
-/** A tree of agents, one line each. */
+/** A tree of agents, one line each: the ids as branches, and behind them, in a column, what is said of each. */
 export const treeLines = (
   nodes: ReadonlyArray<Family.Node>,
   render: (agent: Agent.Agent) => string
 ): ReadonlyArray<string> => {
-  const walk = (nodes: ReadonlyArray<Family.Node>, indent: string, top: boolean): ReadonlyArray<string> =>
+  const walk = (
+    nodes: ReadonlyArray<Family.Node>,
+    indent: string,
+    top: boolean
+  ): ReadonlyArray<readonly [head: string, agent: Agent.Agent]> =>
     nodes.flatMap((node, index) => {
       const isLast = index === nodes.length - 1
       const [branch, below] = top ? ["", ""] : isLast ? ["└─ ", "   "] : ["├─ ", "│  "]
-      return [`${indent}${branch}${render(node.agent)}`, ...walk(node.children, indent + below, false)]
+      return [
+        [`${indent}${branch}${node.agent.id}`, node.agent] as const,
+        ...walk(node.children, indent + below, false)
+      ]
     })
-  return walk(nodes, "  ", true)
+  const lines = walk(nodes, "  ", true)
+  const width = Math.max(0, ...lines.map(([head]) => head.length)) + 2
+  return lines.map(([head, agent]) => `${head.padEnd(width)}${render(agent)}`)
 }

@@ -1,4 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
+import { Family } from "@slipway/core"
 import { DateTime } from "effect"
 import { makeAgent, moment, newTaskId, running } from "../../core/test/rows.ts"
 import * as Text from "../src/Text.ts"
@@ -30,5 +31,21 @@ describe("the table of agents", () => {
       const [, ...lines] = shown(columns)
       lines.forEach((line, index) => assert.isTrue(line.endsWith(` ${list[index]?.taskId}`)))
     }
+  })
+})
+
+describe("the tree of a task's agents", () => {
+  it("has what is said of each agent in one column, however deep and however long its id", () => {
+    const task = newTaskId()
+    const top = makeAgent(task, { type: "a-long-name-of-a-type" })
+    const middle = makeAgent(task, { type: "b", parent: top.id })
+    const deep = makeAgent(task, { type: "c", parent: middle.id })
+    const lines = Text.treeLines(Family.tree([deep, middle, top]), () => "|running")
+    assert.strictEqual(new Set(lines.map((line) => line.indexOf("|"))).size, 1)
+    assert.deepStrictEqual(lines.map((line) => line.slice(0, line.indexOf("|")).trim()), [
+      top.id,
+      `└─ ${middle.id}`,
+      `└─ ${deep.id}`
+    ])
   })
 })

@@ -114,7 +114,6 @@ const show = Command.make(
     const counts = yield* slipway.taskCounts(task.id)
     const nodes = Family.tree(agents)
     const now = yield* DateTime.now
-    const width = Math.max(0, ...agents.map((agent) => agent.id.length))
     const { maxAgents, maxConcurrent, maxDepth } = task.limits
     yield* output.answer(
       { ...Document.task(task), ...Document.counts(counts), agents: nodes.map(nodeView) },
@@ -127,7 +126,7 @@ const show = Command.make(
         ...(nodes.length === 0 ? [] : [""]),
         ...Text.treeLines(nodes, (agent) => {
           const state = Text.paintedState(agent, output.paint)
-          return `${agent.id}${" ".repeat(Math.max(2, width - agent.id.length + 2))}${state}  ${
+          return `${state}  ${
             output.paint(
               "dim",
               `${Agent.isActive(agent.state) ? "for " : ""}${Text.ago(agent.startedAt ?? agent.createdAt, now)}${
