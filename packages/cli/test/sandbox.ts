@@ -337,7 +337,7 @@ export class Sandbox {
     }
     const left = { sessions: this.sessions(), processes: this.homeId === undefined ? [] : processesOf(this.homeId) }
     this.tmux("kill-server")
-    Fs.rmSync(this.directory, { recursive: true, force: true })
+    Fs.rmSync(this.directory, { recursive: true, force: true, maxRetries: 20, retryDelay: 10 })
     assert.deepStrictEqual(left, { sessions: [], processes: [] })
   })
 }
