@@ -75,6 +75,10 @@ const own = {
   GIT_COMMITTER_EMAIL: "slipway@localhost"
 }
 
+/** What is run, without its options: the program and, if it has one, its command. */
+const commandOf = (program: string, args: ReadonlyArray<string>): string =>
+  [program, args.find((arg) => /^[a-z][a-z-]+$/.test(arg))].join(" ").trim()
+
 /** The last lines of what a program complained of, on one line. */
 export const lastLines = (text: string): string =>
   text.trim().split("\n").slice(-4).map((line) => line.trim()).join("; ").slice(-600)
@@ -122,7 +126,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       options: RunOptions
     ): Effect.fn.Return<Answer, GitFailed> {
       const limit = options.limit === null ? Duration.infinity : options.limit ?? defaultLimit
-      const command = [program, args.find((arg) => /^[a-z][a-z-]+$/.test(arg))].join(" ").trim()
+      const command = commandOf(program, args)
       const failed = (problem: string) => new GitFailed({ command, exitCode: null, problem })
       return yield* Effect.gen(function*() {
         const handle = yield* spawner.spawn(ChildProcess.make(program, args, {
@@ -165,8 +169,11 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const read = Effect.fnUntraced(function*(args: ReadonlyArray<string>, options: RunOptions) {
     const { exitCode, stderr, stdout } = yield* ask(args, options)
     if (exitCode === 0) return stdout.replace(/\n$/, "")
-    const command = `git ${args.find((arg) => /^[a-z][a-z-]+$/.test(arg)) ?? ""}`.trim()
-    return yield* new GitFailed({ command, exitCode, problem: lastLines(stderr) || "it says nothing" })
+    return yield* new GitFailed({
+      command: commandOf("git", args),
+      exitCode,
+      problem: lastLines(stderr) || "it says nothing"
+    })
   })
 
   return Git.of({ ask, read, run })
