@@ -68,6 +68,7 @@ const beforeAnything = {
   HomeBusy: refused,
   HomeFull: refused,
   KeyConflict: refused,
+  TaskKeyTaken: refused,
   LandRefused: refused,
   ReaperRunning: refused,
   RebuildRunning: refused,

@@ -53,6 +53,19 @@ describe("tasks", () => {
       assert.notInclude(table.stdout + human.stdout, "\u001b", "a description can't drive the terminal")
     }))
 
+  it.live("are made once under a key", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const args = ["task", "create", "nightly", "--key", "nightly-1"]
+      const { value: made } = yield* box.json(args)
+      assert.strictEqual(made.key, "nightly-1")
+      const { code, value: again } = yield* box.json(args)
+      assert.deepStrictEqual([code, again], [0, made])
+      const other = yield* box.json([...args, "--max-agents", "2"])
+      assert.deepStrictEqual([other.code, other.value.error_tag], [3, "TaskKeyTaken"])
+      assert.include(other.value.error, made.task_id)
+    }))
+
   it.live("that do not exist, or can't, are reported with the right code", () =>
     Effect.gen(function*() {
       const box = yield* sandbox

@@ -43,15 +43,11 @@ import { Reconciler } from "./reconcile/Reconciler.ts"
 import { Stop } from "./reconcile/Stop.ts"
 import * as Watch from "./reconcile/Watch.ts"
 import type { Watched, WatchOptions } from "./reconcile/Watch.ts"
-import {
-  type AgentEvent,
-  type AgentNotFound,
-  type HomeEvent,
-  Registry,
-  type RegistryError,
-  type RegistryReplaced,
-  type Totals
-} from "./registry/Registry.ts"
+import type { TaskKeyTaken } from "./registry/Admission.ts"
+import { Counters, type Totals } from "./registry/Counters.ts"
+import type { AgentEvent, HomeEvent } from "./registry/EventLog.ts"
+import { Ledger } from "./registry/Ledger.ts"
+import type { AgentNotFound, RegistryError, RegistryReplaced } from "./registry/RegistryError.ts"
 import { AgentDirectory } from "./resource/AgentDirectory.ts"
 import { AgentSession } from "./resource/AgentSession.ts"
 import type { InvalidResources, OwnKind } from "./resource/Own.ts"
@@ -76,7 +72,12 @@ export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFou
 /** What `createTask` takes: the request with plain strings. */
 export type TaskInput = typeof TaskRequest.Encoded
 
-export type CreateTaskError = InvalidRequest | RegistryError | Workspace.WorkspaceUnusable | WorkingDirectoryMissing
+export type CreateTaskError =
+  | InvalidRequest
+  | RegistryError
+  | TaskKeyTaken
+  | Workspace.WorkspaceUnusable
+  | WorkingDirectoryMissing
 
 export class Slipway extends Context.Service<Slipway, {
   readonly home: Home["Service"]
@@ -156,7 +157,8 @@ export interface SlipwayOptions extends ServicesOptions {
 
 const make = Effect.gen(function*() {
   const home = yield* Home
-  const registry = yield* Registry
+  const ledger = yield* Ledger
+  const counters = yield* Counters
   const deployer = yield* Deployer
   const agents = yield* Agents
   const prune = yield* Prune
@@ -177,9 +179,9 @@ const make = Effect.gen(function*() {
       () => new WorkingDirectoryMissing({ path: request.project })
     )
     const task = yield* fromRequest({ ...request, project })
-    yield* registry.insertTask(task)
-    yield* Effect.provideService(Workspace.ensure(task, home.id), Files.Files, files)
-    return task
+    const stored = yield* ledger.addTask(task)
+    yield* Effect.provideService(Workspace.ensure(stored, home.id), Files.Files, files)
+    return stored
   })
 
   const changing = yield* Effect.context<Effect.Services<ReturnType<typeof Limits.set>>>()
@@ -190,7 +192,7 @@ const make = Effect.gen(function*() {
   })
 
   const task = Effect.fn("Slipway.task")(function*(id: string) {
-    const found = isTaskId(id) ? yield* registry.task(id) : Option.none()
+    const found = isTaskId(id) ? yield* ledger.task(id) : Option.none()
     return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
   })
 
@@ -198,7 +200,7 @@ const make = Effect.gen(function*() {
     const reaped = yield* reaper.apply(plan, options)
     // What was found is cleaned up already, whether or not it can be counted.
     yield* Effect.catch(
-      registry.found(Findings.of(reaped), yield* DateTime.now),
+      counters.found(Findings.of(reaped), yield* DateTime.now),
       (error) => Effect.logWarning(`what this reap found is not counted: ${error.message}`)
     )
     yield* idle.sweep
@@ -215,9 +217,9 @@ const make = Effect.gen(function*() {
     home,
     setLimits,
     createTask,
-    tasks: registry.tasks,
+    tasks: ledger.tasks,
     task,
-    taskCounts: (id) => Effect.flatMap(task(id), (found) => registry.taskCounts(found.id)),
+    taskCounts: (id) => Effect.flatMap(task(id), (found) => ledger.taskCounts(found.id)),
     deploy: deployer.deploy,
     deployScoped: deployer.deployScoped,
     agents: (filter = {}) => Effect.tap(agents.list(filter), idle.end),
@@ -232,7 +234,7 @@ const make = Effect.gen(function*() {
     watch: ({ every, strays } = {}) =>
       Watch.watch(Effect.flatMap(reaper.plan, (plan) => reap(plan, { strays })), lock.hold, every),
     doctor: doctor.examine,
-    totals: registry.totals,
+    totals: counters.totals,
     diff: Effect.fn("Slipway.diff")(function*(id: string, options: DiffOptions = {}) {
       const { agent, ref } = yield* treeOf(id)
       return yield* trees.diff(ref, agent.id, options)

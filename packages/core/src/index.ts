@@ -49,23 +49,17 @@ export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/Reaper.ts"
 export { type Turn, type Watched, type WatchOptions } from "./reconcile/Watch.ts"
 export * from "./registry/Admission.ts"
+export type { AgentTotal, Histogram, ReleaseTotal, Totals } from "./registry/Counters.ts"
+export { type AgentEvent, Cleanup, EventCursor, HomeEvent } from "./registry/EventLog.ts"
 export {
-  type AgentEvent,
   AgentNotFound,
-  type AgentTotal,
-  Cleanup,
-  EventCursor,
-  type Histogram,
-  HomeEvent,
   RegistryCorrupt,
   RegistryError,
   RegistryReplaced,
   RegistryTooNew,
   RegistryUnavailable,
-  type ReleaseTotal,
-  type Totals,
   UnavailableBecause
-} from "./registry/Registry.ts"
+} from "./registry/RegistryError.ts"
 export { type Draft, InvalidResources, type OwnKind, ResourceFailed, ResourceRefused } from "./resource/Own.ts"
 export { type Diff, DiffError, type DiffOptions, NoWorktree } from "./resource/worktree/Diff.ts"
 export { GitFailed } from "./resource/worktree/Git.ts"

@@ -25,7 +25,7 @@ guarantee(
       const free = yield* Deferred.make<void>()
       const told: Array<string> = []
       const slipway = yield* openAround(world, {
-        registry: (service) => ({
+        ledger: (service) => ({
           ...service,
           transition: (id, f, event) =>
             event.detail === "committed"

@@ -8,7 +8,8 @@ import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { type Agent, type AgentId } from "../src/agent/Agent.ts"
 import { FileError, Files } from "../src/machine/Files.ts"
-import { Registry, RegistryUnavailable } from "../src/registry/Registry.ts"
+import { Ledger } from "../src/registry/Ledger.ts"
+import { RegistryUnavailable } from "../src/registry/RegistryError.ts"
 import { runProgram } from "./children.ts"
 import { eventually, identify, linux, lives } from "./processes.ts"
 import { guarantee, lasting, only, open, openAround, request } from "./support/Scenario.ts"
@@ -381,8 +382,8 @@ describe("a pattern in releases that failed", () => {
   guarantee("is told with its count and its last reason, and makes nobody ill", (world) =>
     Effect.gen(function*() {
       const slipway = yield* openAround(world, {
-        registry: (service) =>
-          Registry.of({
+        ledger: (service) =>
+          Ledger.of({
             ...service,
             transition: (id, f, event) =>
               event.detail === "committed"

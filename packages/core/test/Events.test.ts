@@ -5,11 +5,13 @@ import { Events, type FollowOptions } from "../src/home/Events.ts"
 import { Home } from "../src/home/Home.ts"
 import * as Files from "../src/machine/Files.ts"
 import { Host } from "../src/machine/Host.ts"
-import { type HomeEvent, Registry, RegistryUnavailable } from "../src/registry/Registry.ts"
+import { EventLog, type HomeEvent } from "../src/registry/EventLog.ts"
+import { RegistryUnavailable } from "../src/registry/RegistryError.ts"
 import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { atOnce, runModule } from "./children.ts"
 import { eventually, watched } from "./processes.ts"
 import { makeAgent, makeTask, moment, scratch } from "./rows.ts"
+import { type Whole, wholeOf } from "./support/Registry.ts"
 import { finished, guarantee, lasting, open } from "./support/Scenario.ts"
 
 const directories = scratch("events")
@@ -34,24 +36,24 @@ const openHome = (directory: string, { onRead, polls = "1 second", watches = tru
   const home = Home.layer({ directory }).pipe(Layer.provide([files, Host.layer]))
   const registry = Layer.unwrap(Effect.map(Home, (home) => SqliteRegistry.layer({ path: home.registry })))
   const watched = Layer.effect(
-    Registry,
-    Effect.map(Registry, (service) =>
-      Registry.of({
+    EventLog,
+    Effect.map(EventLog, (service) =>
+      EventLog.of({
         ...service,
         eventsAfter: (cursor, limit) => Effect.andThen(onRead?.() ?? Effect.void, service.eventsAfter(cursor, limit))
       }))
-  ).pipe(Layer.provide(registry))
+  ).pipe(Layer.provideMerge(registry))
   const layer = Layer.fresh(
     Events.layerEvery(polls).pipe(Layer.provideMerge(watched), Layer.provideMerge(home), Layer.provide(files))
   )
   return Effect.map(Layer.build(layer), (context) => ({
     follow: Context.get(context, Events).follow,
-    registry: Context.get(context, Registry),
+    registry: wholeOf(context),
     path: Context.get(context, Home).registry
   }))
 }
 
-const admit = Effect.fnUntraced(function*(registry: Registry["Service"], count: number) {
+const admit = Effect.fnUntraced(function*(registry: Whole, count: number) {
   const task = yield* registry.defaultTask(makeTask({ limits: { maxAgents: 10_000, maxConcurrent: 10_000 } }))
   const agents = Array.from({ length: count }, () => makeAgent(task.id))
   for (const agent of agents) yield* registry.admit(agent, roomy)
@@ -61,7 +63,7 @@ const admit = Effect.fnUntraced(function*(registry: Registry["Service"], count: 
 const exited = (agent: Agent) =>
   Result.succeed<Agent>({ ...agent, state: { _tag: "exited", code: 0, signal: null, outcome: "success" } })
 
-const end = (registry: Registry["Service"], agent: Agent) =>
+const end = (registry: Whole, agent: Agent) =>
   registry.transition(agent.id, exited, { at: moment(1), detail: "it ended" })
 
 /** Gathers events in the background for as long as the test. */

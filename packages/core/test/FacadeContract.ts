@@ -151,6 +151,20 @@ export const guarantees = (test: (title: string, body: Body) => void): void => {
       yield* nothingLeft(subject)
     }))
 
+  test("a key makes one task, and a repeated call finds it with its workspace", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const input = { description: "nightly", project: subject.project, key: "nightly-1" }
+      const task = yield* slipway.createTask(input)
+      assert.strictEqual((yield* slipway.createTask(input)).id, task.id)
+      const refused = yield* Effect.flip(slipway.createTask({ ...input, maxAgents: 7 }))
+      assert.deepInclude({ ...refused }, { _tag: "TaskKeyTaken", existing: task.id })
+      assert.lengthOf(yield* slipway.tasks, 1)
+      const { agent } = yield* deploy(subject, "steady", { task: task.id })
+      yield* slipway.stop([agent.id])
+      yield* nothingLeft(subject)
+    }))
+
   test("a resource of one's own is held by one agent, and free when that one has ended", (subject) =>
     Effect.gen(function*() {
       const slipway = yield* Slipway

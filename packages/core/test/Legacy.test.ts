@@ -7,7 +7,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { Agent } from "../src/agent/Agent.ts"
-import * as Legacy from "../src/registry/sqlite/Legacy.ts"
+import * as Legacy from "../src/registry/sql/Legacy.ts"
 import { salvage } from "../src/registry/sqlite/Restore.ts"
 import { makeAgent, newTaskId, record } from "./rows.ts"
 import { guarantee, lasting, open } from "./support/Scenario.ts"
@@ -81,7 +81,9 @@ const setBack = (world: World.World) => {
     const agent = decode(documentOf(row).document)
     db.prepare("UPDATE agents SET document = ? WHERE id = ?").run(JSON.stringify(asBefore(agent)), agent.id)
   }
-  db.prepare("DELETE FROM slipway_migrations WHERE migration_id = 3").run()
+  db.exec(`DROP INDEX tasks_key; ALTER TABLE tasks DROP COLUMN request_key;
+    CREATE TABLE releases (agent_id TEXT, at TEXT, resource TEXT, outcome TEXT, reason TEXT, millis INTEGER)`)
+  db.prepare("DELETE FROM slipway_migrations WHERE migration_id >= 3").run()
   db.close()
 }
 

@@ -9,13 +9,16 @@ import type { ReleaseOutcome, ReleaseRecord } from "../src/agent/Release.ts"
 import * as Findings from "../src/reconcile/Findings.ts"
 import * as Metrics from "../src/reconcile/Metrics.ts"
 import type { Reaped } from "../src/reconcile/Reaper.ts"
-import { Registry, RegistryUnavailable, type Totals, type TransitionEvent } from "../src/registry/Registry.ts"
-import * as Counters from "../src/registry/sqlite/Counters.ts"
-import * as Migrations from "../src/registry/sqlite/Migrations.ts"
+import type { Totals } from "../src/registry/Counters.ts"
+import type { TransitionEvent } from "../src/registry/EventLog.ts"
+import { RegistryUnavailable } from "../src/registry/RegistryError.ts"
+import * as Counters from "../src/registry/sql/Increments.ts"
+import * as Migrations from "../src/registry/sql/Migrations.ts"
 import * as NodeSqlite from "../src/registry/sqlite/NodeSqlite.ts"
 import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { makeAgent, makeTask, moment, record, running, scratch } from "./rows.ts"
 import * as Prometheus from "./support/Prometheus.ts"
+import { type Whole, whole } from "./support/Registry.ts"
 import { capture, finished, guarantee, open, request } from "./support/Scenario.ts"
 
 const directories = scratch("metrics")
@@ -24,8 +27,8 @@ afterAll(() => assert.deepStrictEqual(directories.left(), []))
 const file = Effect.map(directories.make, (directory) => Path.join(directory, "registry.db"))
 const roomy = { allowDuplicate: false, homeLimit: Effect.succeed({ maxActive: 1000, ofCaller: false }) }
 
-const using = <A, E>(path: string, use: (registry: Registry["Service"]) => Effect.Effect<A, E, Scope.Scope>) =>
-  Effect.scoped(Effect.flatMap(Registry, use).pipe(Effect.provide(SqliteRegistry.layer({ path }))))
+const using = <A, E>(path: string, use: (registry: Whole) => Effect.Effect<A, E, Scope.Scope>) =>
+  Effect.scoped(Effect.flatMap(whole, use).pipe(Effect.provide(SqliteRegistry.layer({ path }))))
 
 const onDatabase = <A>(path: string, use: (db: DatabaseSync) => A) =>
   Effect.acquireUseRelease(
@@ -146,9 +149,9 @@ const failing = (step: string) => (row: Agent) =>
   rollBack(row, { step, error: { tag: "Boom", message: "boom" }, left: [], at: moment(2) })
 
 const admitted = Effect.fnUntraced(
-  function*(registry: Registry["Service"], options: Parameters<typeof makeAgent>[1] = {}) {
+  function*(registry: Whole, options: Parameters<typeof makeAgent>[1] = {}) {
     const task = makeTask()
-    yield* registry.insertTask(task)
+    yield* registry.addTask(task)
     const agent = makeAgent(task.id, options)
     yield* registry.admit(agent, roomy)
     return agent
@@ -345,7 +348,7 @@ describe("a registry of the former schema", () => {
   it.live("is brought up to date in place, with all that it had counted", () =>
     Effect.gen(function*() {
       const path = yield* former(rows)
-      const check = (registry: Registry["Service"]) =>
+      const check = (registry: Whole) =>
         Effect.gen(function*() {
           const totals = yield* registry.totals
           assert.deepStrictEqual(

@@ -149,7 +149,7 @@ describe("prune", () => {
 
   const cuts = {
     "before the row": (world: World.World) =>
-      openAround(world, { registry: (service) => ({ ...service, forget: () => Effect.never }) }),
+      openAround(world, { ledger: (service) => ({ ...service, forget: () => Effect.never }) }),
     "among the files": (world: World.World) =>
       openAround(world, {
         files: (service) => ({
@@ -209,7 +209,7 @@ describe("prune", () => {
         age(world, agent.id, 8)
         const refused = new RegistryUnavailable({ operation: "forget agents", because: "other", reason: "a test" })
         const broken = yield* openAround(world, {
-          registry: (service) => ({ ...service, forget: () => Effect.fail(refused) })
+          ledger: (service) => ({ ...service, forget: () => Effect.fail(refused) })
         })
         assert.strictEqual(yield* Effect.flip(broken.prune()), refused)
         assert.lengthOf(yield* slipway.prune(), 1)

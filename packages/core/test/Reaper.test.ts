@@ -6,7 +6,7 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { AgentId } from "../src/agent/Agent.ts"
-import { Registry } from "../src/registry/Registry.ts"
+import { Ledger } from "../src/registry/Ledger.ts"
 import { services } from "../src/Services.ts"
 import { runModule, runProgram } from "./children.ts"
 import { eventually, identify, lives } from "./processes.ts"
@@ -524,8 +524,8 @@ describe("what lives", () => {
           return child.process.exitCode !== null
         })
         const slipway = yield* openAround(world, {
-          registry: (service) =>
-            Registry.of({ ...service, agents: (filter) => Effect.tap(service.agents(filter), () => goOn) })
+          ledger: (service) =>
+            Ledger.of({ ...service, agents: (filter) => Effect.tap(service.agents(filter), () => goOn) })
         })
         const plan = yield* slipway.reapPlan
         assert.deepStrictEqual(statuses(world), ["running"])
@@ -841,10 +841,10 @@ describe("the cost of a plan", () => {
         yield* slipway.stop([agent.id])
         const few = yield* callsOf(slipway, faults)
         assert.deepStrictEqual(few, [
+          "Ledger.agents",
+          "Ledger.statuses",
+          "Ledger.tasks",
           "ProcessTree.snapshot",
-          "Registry.agents",
-          "Registry.statuses",
-          "Registry.tasks",
           "Tmux.environments"
         ])
         execute(

@@ -17,11 +17,12 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { AgentId } from "../src/agent/Agent.ts"
+import { TaskId } from "../src/agent/Task.ts"
 import { Home } from "../src/home/Home.ts"
 import { holdFile } from "../src/home/ReaperLock.ts"
 import { FileError, Files } from "../src/machine/Files.ts"
 import { Host } from "../src/machine/Host.ts"
-import { Registry } from "../src/registry/Registry.ts"
+import { Ledger } from "../src/registry/Ledger.ts"
 import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { machine } from "../src/Services.ts"
 import { atOnce, runModule, runText } from "./children.ts"
@@ -435,6 +436,24 @@ describe("a registry", () => {
 })
 
 describe("a rebuild", () => {
+  guarantee("keeps the keys of tasks, each for one of them", (world) =>
+    Effect.gen(function*() {
+      const input = { description: "nightly", project: world.project, key: "nightly" }
+      const made = yield* using(world, (slipway) => slipway.createTask(input))
+      const workspaces = Path.join(world.project, ".slipway")
+      const copied = TaskId.make("TASK-20260102-030405-0a1b2c3d")
+      Fs.cpSync(Path.join(workspaces, made.id), Path.join(workspaces, copied), { recursive: true })
+      const path = Path.join(workspaces, copied, "task.json")
+      Fs.writeFileSync(path, JSON.stringify({ ...JSON.parse(Fs.readFileSync(path, "utf8")), task_id: copied }))
+      Fs.rmSync(registryOf(world))
+      const { problems, tasks } = yield* rebuild(world)
+      assert.deepStrictEqual(problems, [])
+      assert.sameMembers(tasks.map(({ id }) => id), [made.id, copied])
+      const again = yield* using(world, (slipway) => slipway.createTask(input))
+      assert.include([made.id, copied], again.id)
+      yield* using(world, (slipway) => Effect.map(slipway.tasks, (all) => assert.lengthOf(all, 2)))
+    }))
+
   const exited = (world: World) => Effect.map(ended(world), ({ id }) => id)
 
   guarantee("that is dry changes nothing", (world) =>
@@ -856,8 +875,8 @@ describe("a process that looked at the home before a rebuild, and opens the regi
       const { open } = yield* opening(world)
       breakIndex(world, "sqlite_autoindex_agents_1")
       yield* rebuild(world)
-      const registry = Context.get(yield* open, Registry)
-      assert.isFunction(registry.admit)
+      const ledger = Context.get(yield* open, Ledger)
+      assert.isFunction(ledger.admit)
       return [id]
     }))
 })

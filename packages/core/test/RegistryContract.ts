@@ -11,10 +11,11 @@ import {
   TransitionRefused
 } from "../src/agent/Agent.ts"
 import type { Task } from "../src/agent/Task.ts"
-import { Registry } from "../src/registry/Registry.ts"
+import type { Registry } from "../src/registry/Registry.ts"
 import { makeAgent, makeTask, moment, newTaskId, record, running } from "./rows.ts"
+import { type Whole, whole } from "./support/Registry.ts"
 
-type Shape = Registry["Service"]
+type Shape = Whole
 
 const hasTag = <E extends { readonly _tag: string }, Tag extends string>(
   error: E,
@@ -51,7 +52,7 @@ const stop = (agent: Agent) => beginEnding(agent, { _tag: "stopped", reason: "it
 
 const withTask = Effect.fnUntraced(function*(registry: Shape, limits?: Partial<Task["limits"]>) {
   const task = makeTask(limits === undefined ? {} : { limits })
-  yield* registry.insertTask(task)
+  yield* registry.addTask(task)
   return task
 })
 
@@ -70,7 +71,7 @@ const runningAgent = Effect.fnUntraced(
 
 export const suite = (name: string, layer: Layer.Layer<Registry, unknown>) => {
   const test = <A, E>(title: string, body: (registry: Shape) => Effect.Effect<A, E>) =>
-    it.live(title, () => Effect.flatMap(Registry, body).pipe(Effect.provide(layer)))
+    it.live(title, () => Effect.flatMap(whole, body).pipe(Effect.provide(layer)))
 
   describe(`${name}: tasks`, () => {
     test("a task comes back as it was stored, and an unknown one is none", (registry) =>
@@ -79,7 +80,7 @@ export const suite = (name: string, layer: Layer.Layer<Registry, unknown>) => {
           description: "quotes ' \" and \\ and \u0000 and \ud800 and 'π'",
           project: "/it's \"there\""
         })
-        yield* registry.insertTask(task)
+        yield* registry.addTask(task)
         assert.deepStrictEqual(yield* registry.task(task.id), Option.some(task))
         assert.deepStrictEqual(yield* registry.task(newTaskId()), Option.none())
       }))
@@ -88,20 +89,52 @@ export const suite = (name: string, layer: Layer.Layer<Registry, unknown>) => {
       Effect.gen(function*() {
         const at = (seconds: number) => makeTask({ createdAt: moment(seconds) })
         const [a, b, c] = [at(2), at(3), at(1)]
-        for (const task of [a, b, c]) yield* registry.insertTask(task)
+        for (const task of [a, b, c]) yield* registry.addTask(task)
         assert.deepStrictEqual(yield* registry.tasks, [b, a, c])
+      }))
+
+    test("a key makes one task, however often and by how many at once it is asked for", (registry) =>
+      Effect.gen(function*() {
+        const asked = (key = "nightly-1") => makeTask({ description: "nightly", key })
+        const made = yield* Effect.forEach(Array.from({ length: 5 }, () => asked()), registry.addTask, {
+          concurrency: "unbounded"
+        })
+        const ids = new Set(made.map(({ id }) => id))
+        assert.strictEqual(ids.size, 1)
+        assert.deepStrictEqual((yield* registry.tasks).map(({ id }) => id), [...ids])
+        yield* registry.addTask(asked("nightly-2"))
+        yield* registry.addTask(makeTask({ description: "nightly" }))
+        yield* registry.addTask(makeTask({ description: "nightly" }))
+        assert.lengthOf(yield* registry.tasks, 4)
+      }))
+
+    test("a key that stands for another request is refused with the task, and nothing is stored", (registry) =>
+      Effect.gen(function*() {
+        const first = yield* registry.addTask(makeTask({ key: "k" }))
+        const limits = { ...first.limits, maxDepth: first.limits.maxDepth + 1 }
+        const others: ReadonlyArray<Parameters<typeof makeTask>[0]> = [
+          { description: "another" },
+          { project: "/elsewhere" },
+          { priority: "P0" as const },
+          { limits }
+        ]
+        for (const other of others) {
+          const error = yield* failsWith(registry.addTask(makeTask({ key: "k", ...other })), "TaskKeyTaken")
+          assert.deepInclude({ ...error }, { key: "k", existing: first.id })
+        }
+        assert.deepStrictEqual(yield* registry.tasks, [first])
       }))
 
     test("a task is never overwritten by another of its id", (registry) =>
       Effect.gen(function*() {
         const task = yield* withTask(registry)
-        yield* failsWith(registry.insertTask({ ...task, description: "another" }), "RegistryUnavailable")
+        yield* failsWith(registry.addTask({ ...task, description: "another" }), "RegistryUnavailable")
         assert.deepStrictEqual(yield* registry.task(task.id), Option.some(task))
       }))
 
     test("a project has one default task, whoever asks at once, and other tasks beside it", (registry) =>
       Effect.gen(function*() {
-        yield* registry.insertTask(makeTask())
+        yield* registry.addTask(makeTask())
         const answers = yield* Effect.all(
           Array.from({ length: 8 }, () => registry.defaultTask(makeTask())),
           { concurrency: "unbounded" }

@@ -7,7 +7,8 @@ import type { AgentId } from "../src/agent/Agent.ts"
 import { FileError, Files } from "../src/machine/Files.ts"
 import { Host } from "../src/machine/Host.ts"
 import { ProcessTree } from "../src/machine/ProcessTree.ts"
-import { Registry, RegistryUnavailable } from "../src/registry/Registry.ts"
+import { Ledger } from "../src/registry/Ledger.ts"
+import { RegistryUnavailable } from "../src/registry/RegistryError.ts"
 import { runModule } from "./children.ts"
 import { eventually } from "./processes.ts"
 import {
@@ -56,8 +57,8 @@ const outcomes = (report: CleanupReport.CleanupReport): Record<string, string | 
 
 const allGone = { task_registry: "gone", tmux_session: "gone", prompt_file: "gone", global_registry: "gone" }
 
-const failingCommit = (service: Registry["Service"]) =>
-  Registry.of({
+const failingCommit = (service: Ledger["Service"]) =>
+  Ledger.of({
     ...service,
     transition: (id, f, event) =>
       event.detail === "committed"
@@ -123,7 +124,7 @@ describe("what a deployment makes", () => {
 describe("whatever ends a deployment kills the session, removes the prompt file, and rolls both entries back", () => {
   guarantee("a typed failure", (world) =>
     Effect.gen(function*() {
-      const slipway = yield* openAround(world, { registry: failingCommit })
+      const slipway = yield* openAround(world, { ledger: failingCommit })
       const error = yield* Effect.flip(slipway.deploy(lasting(world)))
       reasonOf(error, "RegistryUnavailable")
       assert.strictEqual(error.step, "commit")
@@ -139,8 +140,8 @@ describe("whatever ends a deployment kills the session, removes the prompt file,
   guarantee("a defect", (world) =>
     Effect.gen(function*() {
       const slipway = yield* openAround(world, {
-        registry: (service) =>
-          Registry.of({
+        ledger: (service) =>
+          Ledger.of({
             ...service,
             transition: (id, f, event) =>
               event.detail === "committed" ? Effect.die("a defect") : service.transition(id, f, event)
@@ -246,8 +247,8 @@ describe("each release is on its own", () => {
       removeFile: (path) => matches(path) ? failing(path) : service.removeFile(path)
     })
   /** All of the deployment's writes to its row after the admission fail, the rollback's as well. */
-  const failingTransitions = (service: Registry["Service"]) =>
-    Registry.of({
+  const failingTransitions = (service: Ledger["Service"]) =>
+    Ledger.of({
       ...service,
       transition: () =>
         Effect.fail(new RegistryUnavailable({ operation: "store it", because: "other", reason: "injected" }))
@@ -259,7 +260,7 @@ describe("each release is on its own", () => {
       Effect.gen(function*() {
         const log = capture()
         const slipway = yield* openAround(world, {
-          registry: failingCommit,
+          ledger: failingCommit,
           processes: (service) => ProcessTree.of({ ...service, terminate: () => Effect.never })
         })
         const [took, error] = yield* Effect.timed(Effect.flip(slipway.deploy(lasting(world)))).pipe(
@@ -325,7 +326,7 @@ describe("each release is on its own", () => {
     (world) =>
       Effect.gen(function*() {
         const slipway = yield* openAround(world, {
-          registry: failingCommit,
+          ledger: failingCommit,
           files: removingFails((path) => path.endsWith(".json"))
         })
         const error = yield* Effect.flip(slipway.deploy(lasting(world)))
@@ -344,8 +345,8 @@ describe("each release is on its own", () => {
       Effect.gen(function*() {
         let broken = true
         const slipway = yield* openAround(world, {
-          registry: (service) =>
-            Registry.of({
+          ledger: (service) =>
+            Ledger.of({
               ...service,
               transition: (id, f, event) =>
                 broken ? failingTransitions(service).transition(id, f, event) : service.transition(id, f, event)
@@ -371,7 +372,7 @@ describe("each release is on its own", () => {
     (world) =>
       Effect.gen(function*() {
         const log = capture()
-        const slipway = yield* openAround(world, { registry: failingCommit })
+        const slipway = yield* openAround(world, { ledger: failingCommit })
         yield* Effect.flip(slipway.deploy(lasting(world))).pipe(
           Effect.provide(log.layer),
           Effect.provideService(References.MinimumLogLevel, "Debug")
@@ -413,7 +414,7 @@ describe("what somebody else did to the files meanwhile", () => {
         const precious = Path.join(world.root, "precious")
         Fs.mkdirSync(precious)
         for (const name of ["launcher", "prompt.md", "mine"]) Fs.writeFileSync(Path.join(precious, name), name)
-        const slipway = yield* openAround(world, { registry: failingCommit })
+        const slipway = yield* openAround(world, { ledger: failingCommit })
         const swap = Effect.sync(() => {
           const [name = ""] = World.directories(world)
           const path = Path.join(world.home, "agents", name)
@@ -563,8 +564,8 @@ describe("a commit that was stored although the deployer hears of a failure", ()
   type Then = (id: AgentId) => Effect.Effect<unknown, unknown>
 
   /** Stores the commit, lets something happen, and then does not tell that it was stored. */
-  const untold = (then: Then, how: "fail" | "die") => (service: Registry["Service"]) =>
-    Registry.of({
+  const untold = (then: Then, how: "fail" | "die") => (service: Ledger["Service"]) =>
+    Ledger.of({
       ...service,
       transition: (id, f, event) =>
         event.detail !== "committed" ? service.transition(id, f, event) : Effect.gen(function*() {
@@ -579,7 +580,7 @@ describe("a commit that was stored although the deployer hears of a failure", ()
   for (const how of ["fail", "die"] as const) {
     guarantee(`is a commit (${how})`, (world) =>
       Effect.gen(function*() {
-        const slipway = yield* openAround(world, { registry: untold(() => Effect.void, how) })
+        const slipway = yield* openAround(world, { ledger: untold(() => Effect.void, how) })
         const { agent } = yield* slipway.deploy(lasting(world))
         assert.strictEqual((yield* agreed(slipway, agent.id)).state._tag, "running")
         yield* finished(slipway, [agent.id])
@@ -590,7 +591,7 @@ describe("a commit that was stored although the deployer hears of a failure", ()
   guarantee("keeps the output of an agent that has ended since", (world) =>
     Effect.gen(function*() {
       const other = yield* open(world)
-      const slipway = yield* openAround(world, { registry: untold(other.wait, "fail") })
+      const slipway = yield* openAround(world, { ledger: untold(other.wait, "fail") })
       const { agent } = yield* slipway.deploy(request(world, "echo precious; sleep 0.3", { ready: "none" }))
       assert.strictEqual(agent.state._tag, "exited")
       assert.include(Fs.readFileSync(Path.join(agent.plan.directory, "stdout.log"), "utf8"), "precious")
@@ -600,7 +601,7 @@ describe("a commit that was stored although the deployer hears of a failure", ()
   guarantee("keeps an agent that somebody has stopped since a stopped one", (world) =>
     Effect.gen(function*() {
       const other = yield* open(world)
-      const slipway = yield* openAround(world, { registry: untold((id) => other.stop([id]), "fail") })
+      const slipway = yield* openAround(world, { ledger: untold((id) => other.stop([id]), "fail") })
       const { agent } = yield* slipway.deploy(lasting(world))
       assert.strictEqual((yield* agreed(slipway, agent.id)).state._tag, "stopped")
       return [agent.id]

@@ -7,14 +7,15 @@ import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { commit } from "../src/agent/Agent.ts"
-import { Registry, RegistryCorrupt, RegistryTooNew, RegistryUnavailable } from "../src/registry/Registry.ts"
-import * as Migrations from "../src/registry/sqlite/Migrations.ts"
+import { RegistryCorrupt, RegistryTooNew, RegistryUnavailable } from "../src/registry/RegistryError.ts"
+import * as Migrations from "../src/registry/sql/Migrations.ts"
+import * as SqlRegistry from "../src/registry/sql/SqlRegistry.ts"
 import * as NodeSqlite from "../src/registry/sqlite/NodeSqlite.ts"
 import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
-import * as SqlRegistry from "../src/registry/sqlite/SqlRegistry.ts"
 import { atOnce, runText } from "./children.ts"
 import { suite } from "./RegistryContract.ts"
 import { makeAgent, makeTask, moment, running, scratch } from "./rows.ts"
+import { type Whole, whole } from "./support/Registry.ts"
 
 const directories = scratch("registry")
 afterAll(() => assert.deepStrictEqual(directories.left(), []))
@@ -27,9 +28,9 @@ suite("SQLite", Layer.unwrap(Effect.map(file, (path) => SqliteRegistry.layer({ p
 /** Uses a registry on the file, and closes it. */
 const using = <A, E>(
   path: string,
-  use: (registry: Registry["Service"]) => Effect.Effect<A, E, Scope.Scope>,
+  use: (registry: Whole) => Effect.Effect<A, E, Scope.Scope>,
   options?: Partial<SqliteRegistry.Options>
-) => Effect.scoped(Effect.flatMap(Registry, use).pipe(Effect.provide(SqliteRegistry.layer({ path, ...options }))))
+) => Effect.scoped(Effect.flatMap(whole, use).pipe(Effect.provide(SqliteRegistry.layer({ path, ...options }))))
 
 const opening = (path: string) => Effect.flip(using(path, () => Effect.void, { lockTimeout: "100 millis" }))
 
@@ -96,7 +97,7 @@ describe("a file of many processes", () => {
           }))
           yield* hold(path, 600)
           const from = gaps.length
-          yield* registry.insertTask(makeTask())
+          yield* registry.addTask(makeTask())
           const during = gaps.slice(from)
           yield* Fiber.interrupt(ticking)
           assert.isAbove(during.length, 10)
@@ -112,7 +113,7 @@ describe("a file of many processes", () => {
       const agent = makeAgent(task.id)
       yield* using(path, (registry) =>
         Effect.gen(function*() {
-          yield* registry.insertTask(task)
+          yield* registry.addTask(task)
           yield* registry.admit(agent, roomy)
           yield* hold(path, 200)
           let decisions = 0
@@ -139,14 +140,14 @@ describe("a file of many processes", () => {
         Effect.gen(function*() {
           const holder = yield* hold(path, 60_000)
           const before = performance.now()
-          const error = yield* Effect.flip(registry.insertTask(makeTask()))
+          const error = yield* Effect.flip(registry.addTask(makeTask()))
           assert.instanceOf(error, RegistryUnavailable)
           assert.include(error.message, "locked")
           assert.isBelow(performance.now() - before, 2000)
           assert.deepStrictEqual(yield* registry.tasks, [])
           holder.process.kill("SIGKILL")
           yield* holder.ended
-          yield* registry.insertTask(makeTask())
+          yield* registry.addTask(makeTask())
           assert.strictEqual((yield* registry.tasks).length, 1)
         }), { lockTimeout: "150 millis" })
     }).pipe(Effect.scoped))
@@ -157,7 +158,7 @@ describe("a file of many processes", () => {
       yield* using(path, (registry) =>
         Effect.gen(function*() {
           yield* hold(path, 60_000)
-          const fiber = yield* Effect.forkChild(registry.insertTask(makeTask()), { startImmediately: true })
+          const fiber = yield* Effect.forkChild(registry.addTask(makeTask()), { startImmediately: true })
           const before = performance.now()
           yield* Fiber.interrupt(fiber)
           assert.isBelow(performance.now() - before, 1000)
@@ -174,7 +175,7 @@ describe("a file that is no registry of this version", () => {
     yield* using(path, (registry) =>
       Effect.gen(function*() {
         const task = makeTask()
-        yield* registry.insertTask(task)
+        yield* registry.addTask(task)
         for (let count = 0; count < 10; count++) yield* registry.admit(makeAgent(task.id), roomy)
       }))
     return path
@@ -224,7 +225,7 @@ describe("a file that is no registry of this version", () => {
     Effect.gen(function*() {
       const path = yield* file
       const [good, bad] = [makeTask(), makeTask()]
-      yield* using(path, (registry) => Effect.andThen(registry.insertTask(good), registry.insertTask(bad)))
+      yield* using(path, (registry) => Effect.andThen(registry.addTask(good), registry.addTask(bad)))
       for (const document of ["{", "{}", "null"]) {
         yield* onDatabase(path, (db) => db.prepare("UPDATE tasks SET document = ? WHERE id = ?").run(document, bad.id))
         yield* using(path, (registry) =>
@@ -256,11 +257,11 @@ describe("a file that is no registry of this version", () => {
         yield* Effect.scoped(Effect.gen(function*() {
           if (!(yield* immutable(targetOf(path)))) return context.skip("this file system has no immutable files")
           const before = performance.now()
-          const error = yield* Effect.flip(using(path, (registry) => registry.insertTask(makeTask())))
+          const error = yield* Effect.flip(using(path, (registry) => registry.addTask(makeTask())))
           assert.instanceOf(error, RegistryUnavailable, targetOf(path))
           assert.isBelow(performance.now() - before, 2000, "what will not pass is not waited for")
         }))
-        yield* using(path, (registry) => registry.insertTask(makeTask()))
+        yield* using(path, (registry) => registry.addTask(makeTask()))
       }
     }))
 })
@@ -272,7 +273,7 @@ describe("what it costs", () => {
       yield* using(path, (registry) =>
         Effect.gen(function*() {
           const task = makeTask({ limits: { maxConcurrent: 1 } })
-          yield* registry.insertTask(task)
+          yield* registry.addTask(task)
           const agent = makeAgent(task.id)
           const cost = <A, E>(effect: Effect.Effect<A, E>) =>
             Effect.gen(function*() {
@@ -305,7 +306,7 @@ describe("what it costs", () => {
       const parent = makeAgent(task.id, { state: { _tag: "running" } })
       yield* using(path, (registry) =>
         Effect.gen(function*() {
-          yield* registry.insertTask(task)
+          yield* registry.addTask(task)
           yield* registry.admit(parent, roomy)
           yield* Effect.gen(function*() {
             yield* registry.admit(makeAgent(task.id, { parent: parent.id, key: "k" }), roomy)
@@ -347,9 +348,9 @@ describe("what it costs", () => {
         Layer.provide(Reactivity.layer)
       )
       const task = makeTask()
-      yield* Effect.flatMap(Registry, (registry) =>
+      yield* Effect.flatMap(whole, (registry) =>
         Effect.gen(function*() {
-          yield* registry.insertTask(task)
+          yield* registry.addTask(task)
           assert.deepStrictEqual(yield* registry.tasks, [task])
         })).pipe(Effect.provide(SqlRegistry.layer({ path }).pipe(Layer.provide(client))))
     }))

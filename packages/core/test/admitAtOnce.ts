@@ -2,16 +2,16 @@
 import { Effect, Result } from "effect"
 import { AgentId } from "../src/agent/Agent.ts"
 import { TaskId } from "../src/agent/Task.ts"
-import { Registry } from "../src/registry/Registry.ts"
+import { Ledger } from "../src/registry/Ledger.ts"
 import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { makeAgent, makeTask } from "./rows.ts"
 
 const [path = "", attempts = "", index = ""] = process.argv.slice(2)
 
 const program = Effect.gen(function*() {
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const id = TaskId.make(`TASK-20260102-030405-${index.padStart(8, "a")}`)
-  const task = yield* registry.defaultTask(makeTask({ id, limits: { maxConcurrent: 5 } }))
+  const task = yield* ledger.defaultTask(makeTask({ id, limits: { maxConcurrent: 5 } }))
   let admitted = 0
   for (let attempt = 0; attempt < Number(attempts); attempt++) {
     const candidate = makeAgent(task.id)
@@ -19,7 +19,7 @@ const program = Effect.gen(function*() {
       ...candidate,
       id: AgentId.make(candidate.id.replace(/......$/, `${index.padStart(2, "0")}${String(attempt).padStart(4, "0")}`))
     }
-    const answer = yield* Effect.result(registry.admit(agent, {
+    const answer = yield* Effect.result(ledger.admit(agent, {
       allowDuplicate: true,
       homeLimit: Effect.succeed({ maxActive: 1000, ofCaller: false })
     }))

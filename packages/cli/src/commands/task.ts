@@ -31,15 +31,20 @@ const create = Command.make(
     maxAgents: count("max-agents", "N", said("maxAgents")).pipe(Flag.withDefault(maxAgents)),
     maxConcurrent: count("max-concurrent", "N", said("maxConcurrent")).pipe(Flag.withDefault(maxConcurrent)),
     maxDepth: count("max-depth", "N", said("maxDepth")).pipe(Flag.withDefault(maxDepth)),
+    key: text("key", "KEY", said("key")).pipe(Flag.optional),
     priority: choice("priority", "P", Task.Priority.literals, said("priority")).pipe(Flag.withDefault("P2" as const))
   },
-  Effect.fnUntraced(function*({ project, ...given }) {
+  Effect.fnUntraced(function*({ key, project, ...given }) {
     const output = yield* Output
     const caller = yield* currentCaller
     const named = Option.getOrElse(project, () => caller.cwd)
     if (named === undefined) return yield* new WorkingDirectoryUnusable({ path: null })
     const slipway = yield* Slipway
-    const input: TaskInput = { ...given, project: yield* resolvePath(caller, named) }
+    const input: TaskInput = {
+      ...given,
+      key: Option.getOrUndefined(key),
+      project: yield* resolvePath(caller, named)
+    }
     const task = yield* slipway.createTask(input)
     yield* output.answer(
       { success: true, ...Document.task(task) },
@@ -55,7 +60,8 @@ const create = Command.make(
   Command.withShortDescription("Make a task"),
   Command.withExamples([
     { command: "slipway task create 'upgrade the parser'" },
-    { command: "slipway task create 'review every module' --project ~/src/app --max-concurrent 5" }
+    { command: "slipway task create 'review every module' --project ~/src/app --max-concurrent 5" },
+    { command: "slipway task create 'nightly review' --key nightly-2026-11-27" }
   ])
 )
 

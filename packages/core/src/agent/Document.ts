@@ -88,7 +88,8 @@ export const TaskDocument = Schema.Struct({
   max_concurrent: described(Schema.Int, "How many of them may be active at once."),
   max_depth: described(Schema.Int, "How deep its agents may deploy agents."),
   is_default: described(Schema.Boolean, "Whether it takes the deployments in its project that name no task."),
-  created_at: described(Time, "When it was made.")
+  created_at: described(Time, "When it was made."),
+  key: optional(Schema.String, "The key that it was made under.")
 })
 export type TaskDocument = typeof TaskDocument.Encoded
 
@@ -196,7 +197,8 @@ export const task = (task: Task): TaskDocument => ({
   max_concurrent: task.limits.maxConcurrent,
   max_depth: task.limits.maxDepth,
   is_default: task.isDefault,
-  created_at: time(task.createdAt)
+  created_at: time(task.createdAt),
+  key: task.key ?? null
 })
 export const counts = ({ active, total }: TaskCounts): typeof CountsDocument.Type => ({
   agents_total: total,

@@ -47,7 +47,9 @@ export const Task = Schema.Struct({
   limits: Limits,
   /** The project's default task takes the deployments that name no task. */
   isDefault: Schema.Boolean,
-  createdAt: Schema.DateTimeUtcFromString
+  createdAt: Schema.DateTimeUtcFromString,
+  /** What the call was known by that made it; absent without one. */
+  key: Schema.optionalKey(Schema.String)
 })
 export type Task = typeof Task.Type
 
@@ -67,6 +69,10 @@ export const TaskRequest = Schema.Struct({
   maxDepth: described(
     Schema.optional(Limits.fields.maxDepth),
     `How deep agents may deploy agents (default: ${defaultLimits.maxDepth})`
+  ),
+  key: described(
+    Schema.optional(Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(200))),
+    "Make one task per key: the same request again answers with the first task"
   )
 })
 export type TaskRequest = typeof TaskRequest.Type
@@ -93,11 +99,18 @@ export const fromRequest = Effect.fnUntraced(
         maxDepth: request.maxDepth ?? defaultLimits.maxDepth
       },
       isDefault: options?.isDefault ?? false,
-      createdAt
+      createdAt,
+      ...(request.key === undefined ? {} : { key: request.key })
     }
     return task
   }
 )
+
+/** Whether two tasks were asked for alike: they differ at most in what Slipway itself gave them. */
+export const isSameRequest = (a: Task, b: Task): boolean =>
+  a.description === b.description && a.project === b.project && a.priority === b.priority &&
+  a.limits.maxAgents === b.limits.maxAgents && a.limits.maxConcurrent === b.limits.maxConcurrent &&
+  a.limits.maxDepth === b.limits.maxDepth
 
 /** How many agents a task has had, without those rolled back, and how many hold a slot. */
 export interface TaskCounts {

@@ -20,7 +20,7 @@ import type { Files } from "../machine/Files.ts"
 import type { Host } from "../machine/Host.ts"
 import { Observation } from "../reconcile/Observation.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
-import { Registry } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
 import { AgentDirectory } from "../resource/AgentDirectory.ts"
 import { AgentSession } from "../resource/AgentSession.ts"
 import { describeCause } from "../resource/Resource.ts"
@@ -86,7 +86,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   const stepLimit = Duration.fromInputUnsafe(options.stepLimit ?? "20 seconds")
   const home = yield* Home
   const preparation = yield* Preparation
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const observation = yield* Observation
   const { reconcile } = yield* Reconciler
   const directory = yield* AgentDirectory
@@ -120,7 +120,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
     yield* begin("admission")
     const admission = { allowDuplicate: request.allowDuplicate ?? false, homeLimit: home.limit }
-    const decision = yield* at("admission", making.make(rowKind, registry.admit(candidate, admission)))
+    const decision = yield* at("admission", making.make(rowKind, ledger.admit(candidate, admission)))
     if (decision._tag === "Existing") return decision
     yield* onAdmitted
     const agent = { ...candidate, depth: decision.depth }
@@ -164,7 +164,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
   const commit = Effect.fnUntraced(function*(agentId: Agent.AgentId, facts: Agent.CommitFacts) {
     const event = { at: facts.startedAt, detail: "committed" }
-    return yield* at("commit", registry.transition(agentId, (row) => Agent.commit(row, facts), event)).pipe(
+    return yield* at("commit", ledger.transition(agentId, (row) => Agent.commit(row, facts), event)).pipe(
       Effect.catchCause((cause) =>
         Effect.flatMap(
           committed(agentId, facts.token),
@@ -190,7 +190,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     })
     const left = CleanupReport.leftovers(report)
     const failure = { ...failed, agentId, token, left, releases: report.releases, tail }
-    const recorded = yield* Failure.record(registry, failure, admitted)
+    const recorded = yield* Failure.record(ledger, failure, admitted)
     if (CleanupReport.leftovers({ releases: [recorded] }).length > 0) yield* observation.abandon(token)
     return CleanupReport.add(report, recorded)
   })
@@ -251,7 +251,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
   /** The row, if the registry answers in time. */
   const rowNow = (agentId: Agent.AgentId): Effect.Effect<Option.Option<Agent.Agent>> =>
-    Effect.map(Effect.option(Effect.timeout(registry.agent(agentId), lookLimit)), Option.flatten)
+    Effect.map(Effect.option(Effect.timeout(ledger.agent(agentId), lookLimit)), Option.flatten)
 
   /**
    * The row, if it has committed all the same: a deployer that was held up may meet its time limit, or a failure, after

@@ -11,7 +11,7 @@ import { Host } from "../machine/Host.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
 import { Stop } from "../reconcile/Stop.ts"
 import { type AdmissionRefused, AdmissionRefused as AdmissionRefusedSchema, counted } from "../registry/Admission.ts"
-import { Registry } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
 import { describeCause } from "../resource/Resource.ts"
 import { Attempt, type AttemptOptions, type Deployment, early, type Observer, stepsBeside, tell } from "./Attempt.ts"
 import type { DeployError, Reason } from "./DeployError.ts"
@@ -41,7 +41,7 @@ const make = Effect.gen(function*() {
   const attempt = yield* Attempt
   const host = yield* Host
   const preparation = yield* Preparation
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const { reconcileAll } = yield* Reconciler
   const stops = yield* Stop
   const shared = yield* SharedKey
@@ -53,14 +53,14 @@ const make = Effect.gen(function*() {
       case "None":
         return false
       case "Agent": {
-        const row = yield* registry.agent(rows.id)
+        const row = yield* ledger.agent(rows.id)
         yield* reconcileAll(Option.toArray(row))
         return true
       }
       case "Task":
       case "Home": {
         const filter = { activeOnly: true, ...(rows._tag === "Task" ? { taskId: rows.id } : {}) }
-        yield* reconcileAll(yield* registry.agents(filter))
+        yield* reconcileAll(yield* ledger.agents(filter))
         return true
       }
     }

@@ -10,7 +10,7 @@ import { DateTime, Duration, Effect, Option, Result, Schedule } from "effect"
 import { type Agent, type AgentId, isFinal, rollBack, TransitionRefused } from "../agent/Agent.ts"
 import { rowKind } from "../agent/Plan.ts"
 import { AlreadyGone, failed, Released, type ReleaseOutcome, type ReleaseRecord } from "../agent/Release.ts"
-import type { Registry } from "../registry/Registry.ts"
+import type { Ledger } from "../registry/Ledger.ts"
 import { release } from "../resource/Resource.ts"
 
 /** A registry that is busy fails within ten seconds by itself; three such tries would be too long. */
@@ -27,14 +27,14 @@ export interface Failure {
   readonly tail: Agent["tail"]
 }
 
-const store = Effect.fnUntraced(function*(registry: Registry["Service"], failure: Failure) {
+const store = Effect.fnUntraced(function*(ledger: Ledger["Service"], failure: Failure) {
   const { agentId, error, left, releases, step, tail, token } = failure
-  const before = yield* registry.agent(agentId)
+  const before = yield* ledger.agent(agentId)
   if (Option.isNone(before) || before.value.token !== token) return AlreadyGone
   // The process that took the row over has proven that nothing is left, and recorded it.
   if (isFinal(before.value.state)) return AlreadyGone
   const at = yield* DateTime.now
-  yield* registry.transition(
+  yield* ledger.transition(
     agentId,
     (agent) =>
       agent.token === token
@@ -47,12 +47,12 @@ const store = Effect.fnUntraced(function*(registry: Registry["Service"], failure
 
 /** Records the failure; `admitted` says whether the row is known to be there. */
 export const record = (
-  registry: Registry["Service"],
+  ledger: Ledger["Service"],
   failure: Failure,
   admitted: boolean
 ): Effect.Effect<ReleaseRecord> => {
   const once: Effect.Effect<ReleaseOutcome> = Effect.catch(
-    Effect.retry(Effect.timeout(store(registry, failure), attemptLimit), {
+    Effect.retry(Effect.timeout(store(ledger, failure), attemptLimit), {
       times: 2,
       schedule: Schedule.spaced("200 millis")
     }),

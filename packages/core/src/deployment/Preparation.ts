@@ -22,7 +22,7 @@ import * as Layout from "../machine/Layout.ts"
 import * as Lease from "../machine/Lease.ts"
 import { randomHex } from "../machine/Random.ts"
 import { UnknownTask } from "../registry/Admission.ts"
-import { Registry } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
 import type { PlannedOwn } from "../resource/Own.ts"
 import { Resources } from "../resource/Resources.ts"
 import { Worktree } from "../resource/worktree/Worktree.ts"
@@ -81,7 +81,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const files = yield* Files
   const home = yield* Home
   const host = yield* Host
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const { plan: planOwn } = yield* Resources
   const trees = yield* Worktree
   const looking = yield* Effect.context<Files | Home | Tmux>()
@@ -103,7 +103,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
 
   const findTask = Effect.fnUntraced(function*(request: DeployRequest, caller: Caller) {
     if (request.task !== undefined) {
-      const task = yield* registry.task(request.task)
+      const task = yield* ledger.task(request.task)
       return Option.isSome(task) ? task.value : yield* new UnknownTask({ taskId: request.task })
     }
     const named = request.project ?? caller.cwd
@@ -113,7 +113,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       () => new Preflight.WorkingDirectoryMissing({ path: named })
     )
     const candidate = yield* fromRequest({ description: `default task of ${Path.basename(project)}`, project })
-    return yield* registry.defaultTask(candidate)
+    return yield* ledger.defaultTask(candidate)
   })
 
   /** Everything that makes nothing of the deployment itself. */

@@ -5,7 +5,8 @@ import { Context, Duration, Effect, Layer, Option, Schedule } from "effect"
 import * as Agent from "../agent/Agent.ts"
 import { othersOf, worktreeOf } from "../agent/Plan.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
-import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { makeLimit } from "../resource/worktree/Making.ts"
 import { SharedDeploymentFailed, StepTimedOut } from "./DeployError.ts"
 
@@ -23,7 +24,7 @@ export class SharedKey extends Context.Service<SharedKey, {
   static readonly layer = Layer.effect(
     SharedKey,
     Effect.gen(function*() {
-      const registry = yield* Registry
+      const ledger = yield* Ledger
       const { reconcile } = yield* Reconciler
 
       const outcomeOf = Effect.fn("SharedKey.outcomeOf")(function*(
@@ -35,7 +36,7 @@ export class SharedKey extends Context.Service<SharedKey, {
         RegistryError | SharedDeploymentFailed | StepTimedOut
       > {
         const look = Effect.gen(function*() {
-          const row = Option.getOrElse(yield* registry.agent(first.id), () => first)
+          const row = Option.getOrElse(yield* ledger.agent(first.id), () => first)
           return row.state._tag === "deploying" || row.state._tag === "ending" ? yield* reconcile(row) : row
         })
         const now = yield* look

@@ -13,7 +13,8 @@
  */
 import { Array as Arr, Context, Duration, Effect, Layer, Queue, Stream } from "effect"
 import { Files } from "../machine/Files.ts"
-import { type EventCursor, type HomeEvent, Registry, type RegistryError } from "../registry/Registry.ts"
+import { type EventCursor, EventLog, type HomeEvent } from "../registry/EventLog.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { Home } from "./Home.ts"
 
 export interface FollowOptions {
@@ -41,14 +42,14 @@ export class Events extends Context.Service<Events, {
 const make = Effect.fnUntraced(function*(interval: Duration.Input) {
   const files = yield* Files
   const home = yield* Home
-  const registry = yield* Registry
+  const log = yield* EventLog
   const longestPauseMillis = Duration.toMillis(interval)
 
   const follow = (options: FollowOptions = {}) =>
     Stream.unwrap(Effect.gen(function*() {
       // Before the first read, so that nothing happens between the two.
       const changes = yield* files.watch(home.directory)
-      let cursor: number = options.after === "latest" ? yield* registry.lastEvent : options.after ?? 0
+      let cursor: number = options.after === "latest" ? yield* log.lastEvent : options.after ?? 0
       let pauseMillis = longestPauseMillis
       // The file event comes with the write, and on a slow disk long before the commit: a read that is too early is
       // repeated.
@@ -60,7 +61,7 @@ const make = Effect.fnUntraced(function*(interval: Duration.Input) {
       )
       const next = Effect.gen(function*() {
         while (true) {
-          const events = yield* registry.eventsAfter(cursor, batch)
+          const events = yield* log.eventsAfter(cursor, batch)
           if (Arr.isReadonlyArrayNonEmpty(events)) {
             cursor = Arr.lastNonEmpty(events).cursor
             return events

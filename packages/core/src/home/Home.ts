@@ -24,7 +24,7 @@ import { type FileError, type FileInfo, Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
 import { randomHex } from "../machine/Random.ts"
 import type { HomeLimit } from "../registry/Admission.ts"
-import { RegistryReplaced } from "../registry/Registry.ts"
+import { RegistryReplaced } from "../registry/RegistryError.ts"
 
 /** The home can't be used as it is. */
 export class HomeUnusable extends Schema.TaggedError<HomeUnusable>()("HomeUnusable", {

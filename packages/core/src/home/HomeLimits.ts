@@ -10,7 +10,8 @@
 import { Sentence } from "@slipway/tmux"
 import { Effect, Schedule, Schema } from "effect"
 import { type FileError, Files } from "../machine/Files.ts"
-import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { Home, type HomeLimits, type HomeUnusable, recordLimits } from "./Home.ts"
 import { holdFile } from "./ReaperLock.ts"
 
@@ -33,9 +34,9 @@ export type SetLimitsError = FileError | HomeBusy | HomeUnusable | RegistryError
 export const set = Effect.fn("HomeLimits.set")(function*(limits: Partial<HomeLimits>) {
   const files = yield* Files
   const home = yield* Home
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const lock = yield* holdFile("rebuild", ({ holder }) => new HomeBusy({ path: home.directory, pid: holder.pid }))
   yield* Effect.retry(lock.hold, { ...patience, while: (error) => error._tag === "HomeBusy" })
-  yield* registry.exclusively(Effect.provideService(recordLimits(home, limits), Files, files))
+  yield* ledger.exclusively(Effect.provideService(recordLimits(home, limits), Files, files))
   return yield* home.limits
 }, Effect.scoped)

@@ -21,7 +21,9 @@ import { Clock, Context, DateTime, Duration, Effect, Exit, Layer, Option } from 
 import { Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
 import type * as TmuxServers from "../machine/processes/TmuxServers.ts"
-import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { EventLog } from "../registry/EventLog.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { Home } from "./Home.ts"
 
 /** How long a home has to be idle before its server is ended; ten minutes by default. */
@@ -65,14 +67,15 @@ const make = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
   const host = yield* Host
-  const registry = yield* Registry
+  const ledger = yield* Ledger
+  const log = yield* EventLog
   const looking = yield* Effect.context<Effect.Services<typeof unreachable>>()
   const server = (yield* Tmux).server(home.socket)
   const idleAfter = Duration.toMillis(yield* IdleAfter)
   let nextLook = 0
 
   const isIdle = Effect.gen(function*() {
-    const { isActive, lastEventAt } = yield* registry.activity
+    const { isActive, lastEventAt } = yield* log.activity
     const since = lastEventAt === null ? 0 : DateTime.toEpochMillis(lastEventAt)
     return !isActive && since + idleAfter <= (yield* Clock.currentTimeMillis)
   })
@@ -119,7 +122,7 @@ const make = Effect.gen(function*() {
   /** Nothing is admitted, and no agent changes its state, from the question whether the home is idle until all is done. */
   const whileIdle = <E>(effect: Effect.Effect<void, E>): Effect.Effect<void, E | RegistryError> =>
     Effect.asVoid(Effect.timeoutOption(
-      registry.exclusively(Effect.flatMap(isIdle, (idle) => idle ? effect : Effect.void)),
+      ledger.exclusively(Effect.flatMap(isIdle, (idle) => idle ? effect : Effect.void)),
       lookLimit
     ))
 

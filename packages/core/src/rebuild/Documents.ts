@@ -16,7 +16,8 @@ import type { HostIdentity } from "../machine/Host.ts"
 
 const TaskFile = Schema.Struct({
   ...Document.TaskDocument.fields,
-  /** Not written by the first versions. */
+  // Not written by the first versions.
+  key: Schema.optionalKey(Document.TaskDocument.fields.key),
   home_id: Schema.optionalKey(Schema.String)
 })
 
@@ -66,7 +67,8 @@ export const task = (text: string): Task | undefined => {
     priority: found.priority,
     limits: { maxAgents: found.max_agents, maxConcurrent: found.max_concurrent, maxDepth: found.max_depth },
     isDefault: found.is_default,
-    createdAt: found.created_at
+    createdAt: found.created_at,
+    ...(typeof found.key === "string" ? { key: found.key } : {})
   }
 }
 

@@ -24,7 +24,8 @@ import { choose, type HomeUnknown, resolvePath } from "../home/HomeChoice.ts"
 import { holdFile } from "../home/ReaperLock.ts"
 import { type Caller, currentCaller, type WorkingDirectoryUnusable } from "../machine/Caller.ts"
 import { type FileError, Files } from "../machine/Files.ts"
-import { Registry, type RegistryError, RegistryTooNew, type UnavailableBecause } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import { type RegistryError, RegistryTooNew, type UnavailableBecause } from "../registry/RegistryError.ts"
 import { salvage, type Salvaged, write } from "../registry/sqlite/Restore.ts"
 import * as SqliteRegistry from "../registry/sqlite/SqliteRegistry.ts"
 import { machine, type ServicesOptions } from "../Services.ts"
@@ -146,9 +147,9 @@ const ofTheMachine: ReadonlySet<UnavailableBecause> = new Set([
 const readAll = (path: string) =>
   Effect.scoped(
     Effect.gen(function*() {
-      const registry = yield* Registry
-      const complaints = yield* registry.integrity
-      return { complaints, tasks: yield* registry.tasks, agents: yield* registry.agents({}) }
+      const ledger = yield* Ledger
+      const complaints = yield* ledger.integrity
+      return { complaints, tasks: yield* ledger.tasks, agents: yield* ledger.agents({}) }
     }).pipe(Effect.provide(SqliteRegistry.layer({ path })))
   )
 

@@ -14,7 +14,9 @@ import { TaskId } from "../agent/Task.ts"
 import { CurrentCaller } from "../machine/Caller.ts"
 import { type FileError, Files } from "../machine/Files.ts"
 import { stderrFile, stdoutFile } from "../machine/Layout.ts"
-import { type AgentEvent, AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
+import { type AgentEvent, EventLog } from "../registry/EventLog.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
 import { Reconciler } from "./Reconciler.ts"
 import { Stop } from "./Stop.ts"
 
@@ -85,12 +87,13 @@ const pollInterval = Duration.seconds(1)
 
 const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string | undefined }) {
   const files = yield* Files
-  const registry = yield* Registry
+  const ledger = yield* Ledger
+  const log = yield* EventLog
   const { reconcile, reconcileAll } = yield* Reconciler
   const stops = yield* Stop
 
   const find = Effect.fnUntraced(function*(id: string) {
-    const row = isAgentId(id) ? yield* registry.agent(id) : Option.none()
+    const row = isAgentId(id) ? yield* ledger.agent(id) : Option.none()
     return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
   })
 
@@ -98,7 +101,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
 
   const list = Effect.fn("Agents.list")(({ activeOnly, taskId }: AgentSelection) =>
     taskId === undefined || isTaskId(taskId)
-      ? Effect.flatMap(registry.agents({ activeOnly, taskId }), reconcileAll)
+      ? Effect.flatMap(ledger.agents({ activeOnly, taskId }), reconcileAll)
       : Effect.succeed([])
   )
 
@@ -140,7 +143,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     let current = inside
     while (current !== undefined) {
       if (current === id) return true
-      const row = isAgentId(current) ? yield* registry.agent(current) : Option.none()
+      const row = isAgentId(current) ? yield* ledger.agent(current) : Option.none()
       current = Option.isSome(row) ? row.value.parent ?? undefined : undefined
     }
     return false
@@ -205,7 +208,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
   return Agents.of({
     list,
     get,
-    events: (id) => Effect.flatMap(find(id), (agent) => registry.events(agent.id)),
+    events: (id) => Effect.flatMap(find(id), (agent) => log.events(agent.id)),
     wait,
     stop,
     output

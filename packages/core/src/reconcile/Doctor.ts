@@ -15,7 +15,9 @@ import { Home, requiredBytes } from "../home/Home.ts"
 import { unreachable } from "../home/IdleServer.ts"
 import { Files } from "../machine/Files.ts"
 import { ProcessTree } from "../machine/ProcessTree.ts"
-import { Registry, type RegistryError, type ReleaseTotal } from "../registry/Registry.ts"
+import { Counters, type ReleaseTotal } from "../registry/Counters.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { isCurrent } from "../resource/TaskEntry.ts"
 import { type Item, Reaper } from "./Reaper.ts"
 
@@ -65,7 +67,8 @@ const make = Effect.gen(function*() {
   const home = yield* Home
   const processes = yield* ProcessTree
   const reaper = yield* Reaper
-  const registry = yield* Registry
+  const ledger = yield* Ledger
+  const counters = yield* Counters
   const tmux = yield* Tmux
   const looking = yield* Effect.context<Effect.Services<typeof unreachable>>()
 
@@ -78,7 +81,7 @@ const make = Effect.gen(function*() {
 
   // The reaper reads the entries of running agents; these are of agents that have ended.
   const entries = Effect.gen(function*() {
-    const ended = (yield* registry.agents({})).filter((agent) =>
+    const ended = (yield* ledger.agents({})).filter((agent) =>
       isFinal(agent.state) && agent.state._tag !== "rolled-back" && hasCommitted(agent)
     )
     const stale = yield* Effect.filter(ended, (agent) => Effect.map(isCurrent(files, agent), (current) => !current))
@@ -162,7 +165,7 @@ const make = Effect.gen(function*() {
     const trees = Path.join(home.directory, "trees")
     const names = yield* Effect.orElseSucceed(files.list(trees), () => [])
     if (names.length === 0) return []
-    const known = new Set<string>((yield* registry.agents({})).map(({ id }) => id))
+    const known = new Set<string>((yield* ledger.agents({})).map(({ id }) => id))
     return names.filter((name) => !known.has(name)).map((name): Finding => ({
       kind: "stale-file",
       evidence: `${Path.join(trees, name)} is the working tree of no agent on record`,
@@ -193,7 +196,7 @@ const make = Effect.gen(function*() {
     })
   })
 
-  const integrity = Effect.map(registry.integrity, (complaints) =>
+  const integrity = Effect.map(ledger.integrity, (complaints) =>
     complaints.map((complaint): Finding => ({
       kind: "registry",
       evidence: complaint,
@@ -201,7 +204,7 @@ const make = Effect.gen(function*() {
     })))
 
   const patterns = Effect.map(
-    registry.totals,
+    counters.totals,
     ({ releases }) =>
       releases.filter(isFailure).toSorted((a, b) => b.count - a.count).slice(0, 3).map((total) =>
         patternOf(total, releases)

@@ -22,7 +22,8 @@ import * as CleanupReport from "../agent/CleanupReport.ts"
 import { houseKinds, type Until } from "../agent/Plan.ts"
 import { type ReleaseRecord } from "../agent/Release.ts"
 import { Host } from "../machine/Host.ts"
-import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { defaultGrace } from "../resource/AgentSession.ts"
 import { Resources } from "../resource/Resources.ts"
 import * as Rollback from "../resource/Rollback.ts"
@@ -60,7 +61,7 @@ const dueAt = (agent: Agent): Until => {
 
 const make = Effect.gen(function*() {
   const host = yield* Host
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const observation = yield* Observation
   const entry = yield* TaskEntry
   const { kinds } = yield* Resources
@@ -72,14 +73,14 @@ const make = Effect.gen(function*() {
       until: now + generations * Duration.toSeconds(grace) + Duration.toSeconds(releasesLimit)
     }))
 
-  const reread = (agent: Agent) => Effect.map(registry.agent(agent.id), Option.getOrElse(() => agent))
+  const reread = (agent: Agent) => Effect.map(ledger.agent(agent.id), Option.getOrElse(() => agent))
 
   const claim = Effect.fnUntraced(function*(agent: Agent, found: Verdict & { readonly _tag: "Ended" }) {
     const at = yield* DateTime.now
     const carrier = yield* carrierFor(defaultGrace)
     const { as, expected } = found
     const endedAt = found.endedAt ?? (as._tag === "lost" ? at : undefined)
-    return yield* registry.transition(agent.id, (row) => beginEnding(row, as, { expected, carrier, endedAt }), {
+    return yield* ledger.transition(agent.id, (row) => beginEnding(row, as, { expected, carrier, endedAt }), {
       at,
       detail: found.evidence
     }).pipe(
@@ -134,7 +135,7 @@ const make = Effect.gen(function*() {
       : deployer === "gone"
       ? "released"
       : "released; its deployer may still be at work"
-    const stored = yield* registry.transition(agent.id, (row) => finishEnding(row, facts), {
+    const stored = yield* ledger.transition(agent.id, (row) => finishEnding(row, facts), {
       at,
       detail,
       releases: report.releases

@@ -4,7 +4,7 @@
  *
  * An orphan counts when the reap dealt with it, a stray when it was seen.
  */
-import type { Found } from "../registry/Registry.ts"
+import type { Found } from "../registry/Counters.ts"
 import type { Item, Reaped } from "./Reaper.ts"
 
 /** The verdicts that make an orphan. */

@@ -6,7 +6,7 @@
  * none, and forgetting agents lowers none. A counter whose labels are known beforehand is shown from 0 on, so that its
  * first increase is visible.
  */
-import type { Histogram, Totals } from "../registry/Registry.ts"
+import type { Histogram, Totals } from "../registry/Counters.ts"
 import * as Findings from "./Findings.ts"
 
 const escapeLabel = (value: string): string =>

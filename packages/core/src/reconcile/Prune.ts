@@ -13,7 +13,8 @@ import { durationOf, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { worktreeKind, worktreeOf } from "../agent/Plan.ts"
 import { Home } from "../home/Home.ts"
 import { Files } from "../machine/Files.ts"
-import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { Resources } from "../resource/Resources.ts"
 import * as Rollback from "../resource/Rollback.ts"
 import { DiscardIgnored } from "../resource/worktree/Removal.ts"
@@ -60,7 +61,7 @@ export class Prune extends Context.Service<Prune, {
     Prune,
     Effect.gen(function*() {
       const files = yield* Files
-      const registry = yield* Registry
+      const ledger = yield* Ledger
       const { kinds } = yield* Resources
 
       const home = yield* Home
@@ -104,14 +105,14 @@ export class Prune extends Context.Service<Prune, {
         const tree = CleanupReport.leftovers(report).filter(({ resource }) => resource === worktreeKind)
         const problems = CleanupReport.problems(tree.length === 0 ? report : { releases: tree })
         // Without its row, no command would find what was left alone because it does not bear our mark.
-        if (problems.length === 0) yield* registry.forget([agent.id])
+        if (problems.length === 0) yield* ledger.forget([agent.id])
         return { agentId: agent.id, endedAt, bytes, problems, tree: treeOf(agent, whyOf(report)) }
       })
 
       const run = Effect.fn("Prune.run")(function*(request: PruneRequest = {}) {
         const age = yield* durationOf("olderThan", request.olderThan ?? "7 days")
         const before = DateTime.subtractDuration(yield* DateTime.now, age)
-        const old = (yield* registry.agents({})).flatMap((agent) =>
+        const old = (yield* ledger.agents({})).flatMap((agent) =>
           isFinal(agent.state) && agent.endedAt !== null && DateTime.isLessThan(agent.endedAt, before)
             ? [{ agent, endedAt: agent.endedAt }]
             : []

@@ -36,7 +36,8 @@ import { Host } from "../machine/Host.ts"
 import { agentMarker, homeMarker } from "../machine/Layout.ts"
 import * as Layout from "../machine/Layout.ts"
 import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../machine/ProcessTree.ts"
-import { Registry, type RegistryError } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import { presenceIn } from "../resource/AgentSession.ts"
 import type { Presence } from "../resource/Resource.ts"
 import { Resources } from "../resource/Resources.ts"
@@ -141,7 +142,7 @@ const make = Effect.gen(function*() {
   const home = yield* Home
   const host = yield* Host
   const processes = yield* ProcessTree
-  const registry = yield* Registry
+  const ledger = yield* Ledger
   const ending = yield* Ending
   const { assess, reconcile } = yield* Reconciler
   const tmux = yield* Tmux
@@ -188,7 +189,7 @@ const make = Effect.gen(function*() {
     const item = itemOf(agent, found)
     if (item !== undefined) {
       // A deployer that committed and exited since its row was read is dead, and its agent is well.
-      const now = Option.getOrUndefined(yield* registry.agent(agent.id))
+      const now = Option.getOrUndefined(yield* ledger.agent(agent.id))
       if (now === undefined || now.state._tag === agent.state._tag) return [item]
       const again = itemOf(now, yield* assess(now))
       return again === undefined ? [] : [again]
@@ -229,11 +230,11 @@ const make = Effect.gen(function*() {
 
   /** Things of this home whose row is final, or that have none. */
   const planRest = Effect.fnUntraced(function*(sightings: Sightings) {
-    const tasks = yield* registry.tasks
+    const tasks = yield* ledger.tasks
     const directories = yield* listed(home.agents)
     const entries = yield* Effect.forEach(tasks, entriesOf)
     // Read last: whatever was seen before has its row by now, if it has one at all.
-    const states = yield* registry.statuses
+    const states = yield* ledger.statuses
     const found = new Map<string, Array<string>>()
     const note = (id: string, what: string) => found.set(id, [...found.get(id) ?? [], what])
     const isOver = (id: string): boolean => {
@@ -273,7 +274,7 @@ const make = Effect.gen(function*() {
   })
 
   const plan = Effect.gen(function*() {
-    const active = yield* registry.agents({ activeOnly: true })
+    const active = yield* ledger.agents({ activeOnly: true })
     const sightings = yield* look(active)
     const items = yield* Effect.forEach(active, (agent) => planActive(agent, sightings), { concurrency: 8 })
     const rest = yield* planRest(sightings)
@@ -304,7 +305,7 @@ const make = Effect.gen(function*() {
 
   const rowOf = (item: Item) =>
     Effect.map(
-      Schema.is(AgentId)(item.subject) ? registry.agent(item.subject) : Effect.succeedNone,
+      Schema.is(AgentId)(item.subject) ? ledger.agent(item.subject) : Effect.succeedNone,
       Option.getOrUndefined
     )
 
@@ -319,7 +320,7 @@ const make = Effect.gen(function*() {
       return skipped(item, null, "it does not bear an agent's id; remove it by hand")
     }
     const agentId = item.subject
-    const found = (yield* Effect.forEach(yield* registry.tasks, entriesOf)).flat().filter(({ id }) => id === agentId)
+    const found = (yield* Effect.forEach(yield* ledger.tasks, entriesOf)).flat().filter(({ id }) => id === agentId)
     const places = {
       directory: home.agentDirectory(agentId),
       socket: home.socket,
@@ -344,7 +345,7 @@ const make = Effect.gen(function*() {
   })
 
   const removeDraft = Effect.fnUntraced(function*(item: Item) {
-    const isThere = (yield* staleDrafts(yield* registry.tasks)).includes(item.subject)
+    const isThere = (yield* staleDrafts(yield* ledger.tasks)).includes(item.subject)
     if (!isThere) return skipped(item, null)
     const removed = yield* Effect.result(files.removeFile(item.subject))
     const reaped: Reaped = removed._tag === "Success"
@@ -358,7 +359,7 @@ const make = Effect.gen(function*() {
     for (let shown: Agent | undefined = agent; shown !== undefined;) {
       const written: Agent = shown
       yield* entry.make(written.plan, written, subjectOf(written))
-      const now = Option.getOrUndefined(yield* registry.agent(written.id))
+      const now = Option.getOrUndefined(yield* ledger.agent(written.id))
       shown = now === undefined || Document.entryText(now) === Document.entryText(written) ? undefined : now
     }
   })

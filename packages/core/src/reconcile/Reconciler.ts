@@ -7,7 +7,7 @@
  */
 import { Context, Effect, Layer } from "effect"
 import type { Agent } from "../agent/Agent.ts"
-import type { RegistryError } from "../registry/Registry.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import type { Presence } from "../resource/Resource.ts"
 import { Ending } from "./Ending.ts"
 import { Observation } from "./Observation.ts"

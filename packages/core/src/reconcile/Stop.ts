@@ -6,7 +6,8 @@
  */
 import { Context, DateTime, type Duration, Effect, Layer, Option } from "effect"
 import { type Agent, type AgentId, beginEnding, type Final, type StoppedBy } from "../agent/Agent.ts"
-import { AgentNotFound, Registry, type RegistryError } from "../registry/Registry.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
 import { defaultGrace } from "../resource/AgentSession.ts"
 import { Ending } from "./Ending.ts"
 import { Reconciler } from "./Reconciler.ts"
@@ -31,7 +32,7 @@ export class Stop extends Context.Service<Stop, {
   static readonly layer = Layer.effect(
     Stop,
     Effect.gen(function*() {
-      const registry = yield* Registry
+      const ledger = yield* Ledger
       const ending = yield* Ending
       const { reconcile } = yield* Reconciler
 
@@ -46,13 +47,13 @@ export class Stop extends Context.Service<Stop, {
       })
 
       const family = Effect.fn("Stop.family")(function*(id: AgentId, options: StopOptions) {
-        const found = yield* registry.agent(id)
+        const found = yield* ledger.agent(id)
         if (Option.isNone(found)) return yield* new AgentNotFound({ agentId: id })
         yield* reconcile(found.value)
         const at = yield* DateTime.now
         const grace = options.grace ?? defaultGrace
         const carrier = yield* ending.carrierFor(grace)
-        const claimed = yield* registry.transitionFamily(
+        const claimed = yield* ledger.transitionFamily(
           id,
           (agent) => beginEnding(agent, endOf(agent, id, options), { carrier }),
           { at, detail: options.reason }

@@ -8,7 +8,7 @@ import { Clock, Duration, Effect, type Result, Schedule, Stream } from "effect"
 import { durationOf } from "../agent/InvalidRequest.ts"
 import type { ReaperRunning } from "../home/ReaperLock.ts"
 import type { FileError } from "../machine/Files.ts"
-import type { RegistryError } from "../registry/Registry.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import type { Reaped } from "./Reaper.ts"
 
 export interface WatchOptions {

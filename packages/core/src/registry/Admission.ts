@@ -113,6 +113,19 @@ export class KeyConflict extends Schema.TaggedError<KeyConflict>()("KeyConflict"
   }
 }
 
+/** The key of a new task stands for another task already; nothing was made. */
+export class TaskKeyTaken extends Schema.TaggedError<TaskKeyTaken>()("TaskKeyTaken", {
+  key: Schema.String,
+  existing: TaskId
+}) {
+  static {
+    Sentence.shown(this)
+  }
+  override get message() {
+    return `the key ${this.key} already stands for task ${this.existing}, which was made by another request; use a new key`
+  }
+}
+
 /** Why a deployment was refused; nothing was made. */
 export const AdmissionRefused = Schema.Union([
   UnknownTask,

@@ -84,7 +84,7 @@ export const makeLocator = (agents: string) => {
     switch (name) {
       case "Tmux.version":
         return { _tag: "Step", step: "preflight" }
-      case "Registry.admit": {
+      case "Ledger.admit": {
         const id = idIn(first)
         return id === undefined ? undefined : once(id, "admission")
       }
@@ -100,7 +100,7 @@ export const makeLocator = (agents: string) => {
         return directory === undefined ? undefined : once(directory, "readiness", "session")
       case "Files.replaceFile":
         return entry === undefined ? undefined : once(entry, "task-entry", "session")
-      case "Registry.transition":
+      case "Ledger.transition":
         return typeof first === "string" ? once(first, "commit", "task-entry") : undefined
       case "ProcessTree.terminate":
         return { _tag: "Release", kind: houseKinds.session }

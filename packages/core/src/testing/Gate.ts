@@ -7,7 +7,7 @@ import { Tmux, TmuxCommandFailed } from "@slipway/tmux"
 import { Effect } from "effect"
 import { FileError } from "../machine/Files.ts"
 import { TerminateResult } from "../machine/ProcessTree.ts"
-import { RegistryUnavailable } from "../registry/Registry.ts"
+import { RegistryUnavailable } from "../registry/RegistryError.ts"
 
 export interface Call {
   /** The service's name and the operation's, as `Files.list`. */
@@ -46,7 +46,9 @@ const failureOf = ({ args: [first], name }: Call): Effect.Effect<unknown, unknow
   switch (service) {
     case "Files":
       return Effect.fail(new FileError({ operation: "reach", path: String(first), code: "EIO" }))
-    case "Registry":
+    case "Counters":
+    case "EventLog":
+    case "Ledger":
       return Effect.fail(
         new RegistryUnavailable({ operation: name, because: "input-output", reason: "the test has it fail" })
       )

@@ -6,7 +6,8 @@ import { Effect, Schema } from "effect"
 import * as Path from "node:path"
 import { type Agent, isActive, isFinal, subjectOf } from "../agent/Agent.ts"
 import { directoryOf } from "../machine/Layout.ts"
-import type { Registry, RegistryError } from "../registry/Registry.ts"
+import type { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError } from "../registry/RegistryError.ts"
 import type { Kind } from "../resource/Resource.ts"
 import type { Disk } from "./Disk.ts"
 import type { MemoryMachine } from "./MemoryMachine.ts"
@@ -38,7 +39,7 @@ export class SomethingLeft extends Schema.TaggedError<SomethingLeft>()("Somethin
 export interface Look {
   readonly disk: Disk
   readonly machine: MemoryMachine
-  readonly registry: Registry["Service"]
+  readonly ledger: Ledger["Service"]
   /** The directory of the agents' directories. */
   readonly agents: string
   readonly kinds: ReadonlyArray<Kind>
@@ -52,12 +53,12 @@ const keepsFiles = (row: Agent | undefined): boolean => row !== undefined && row
  * own resources that should have gone with their agent.
  */
 export const look = Effect.fnUntraced(function*(
-  { agents, disk, kinds, machine, registry }: Look
+  { agents, disk, kinds, ledger, machine }: Look
 ): Effect.fn.Return<ReadonlyArray<Leftover>, RegistryError> {
   const left: Array<Leftover> = []
   const add = (what: Leftover["what"], agentId: string | null | undefined, which: string) =>
     void left.push({ what, agentId: agentId ?? null, which })
-  const rows = yield* registry.agents({})
+  const rows = yield* ledger.agents({})
   const known = new Map<string, Agent>(rows.map((row) => [row.id, row]))
 
   for (const { agentId, name } of machine.sessions()) add("session", agentId, name)
@@ -67,7 +68,7 @@ export const look = Effect.fnUntraced(function*(
   for (const row of rows) if (isActive(row.state)) add("row", row.id, row.state._tag)
 
   for (const name of disk.names(agents)) if (!keepsFiles(known.get(name))) add("file", name, Path.join(agents, name))
-  const workspaces = (yield* registry.tasks).map(({ id, project }) => directoryOf(project, id))
+  const workspaces = (yield* ledger.tasks).map(({ id, project }) => directoryOf(project, id))
   for (const entries of workspaces.map((workspace) => Path.join(workspace, "agents"))) {
     for (const name of disk.names(entries)) {
       const id = Path.basename(name, ".json")

@@ -16,7 +16,10 @@ import { Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
 import { promptFile } from "../machine/Layout.ts"
 import { ProcessTree } from "../machine/ProcessTree.ts"
-import { Registry, type RegistryError, type RegistryReplaced } from "../registry/Registry.ts"
+import { Counters } from "../registry/Counters.ts"
+import { EventLog } from "../registry/EventLog.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import type { RegistryError, RegistryReplaced } from "../registry/RegistryError.ts"
 import * as SqliteRegistry from "../registry/sqlite/SqliteRegistry.ts"
 import type { InvalidResources } from "../resource/Own.ts"
 import { Slipway, type SlipwayOptions } from "../Slipway.ts"
@@ -139,13 +142,13 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
     scriptOf: ({ agentId = "" }) => scriptFor(options.agents ?? {}, rows.get(agentId))
   })
   const built = yield* Layer.build(Layer.fresh(SqliteRegistry.layer({ path: ":memory:" })))
-  const stored = Context.get(built, Registry)
+  const stored = Context.get(built, Ledger)
   const locate = makeLocator(agents)
   let faults: ReadonlyArray<Fault> = options.faults ?? []
 
   // Whoever follows the home watches its directory, in which the real registry writes.
   const wakeFollowers = Effect.sync(() => disk.touch(Path.join(homeDirectory, "registry.db")))
-  const registry = Registry.of({
+  const ledger = Ledger.of({
     ...stored,
     admit: (candidate, how) =>
       Effect.tap(stored.admit(candidate, how), ({ _tag }) => {
@@ -185,7 +188,9 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
         Layer.succeed(Host, host),
         Layer.succeed(ProcessTree, Gate.around("ProcessTree", ProcessTree.make(system), by)),
         Layer.succeed(Tmux, Gate.aroundTmux(machine.tmux, by)),
-        Layer.succeed(Registry, Gate.around("Registry", registry, by))
+        Layer.succeed(Ledger, Gate.around("Ledger", ledger, by)),
+        Layer.succeed(EventLog, Gate.around("EventLog", Context.get(built, EventLog), by)),
+        Layer.succeed(Counters, Gate.around("Counters", Context.get(built, Counters), by))
       )
       const home = Layer.effectDiscard(
         // A registry that has rows is not empty.
@@ -238,7 +243,7 @@ const makeWorld = Effect.fnUntraced(function*(options: MemoryOptions) {
     setFreeBytes: (bytes) => Effect.sync(() => void (disk.freeBytes = bytes)),
     files: disk.files,
     leftovers: Effect.orDie(
-      Leftovers.look({ disk, machine, registry: stored, agents, kinds: options.resources ?? [] })
+      Leftovers.look({ disk, machine, ledger: stored, agents, kinds: options.resources ?? [] })
     ),
     killedAt
   })

@@ -8,7 +8,10 @@ import { Tmux, TmuxCommandFailed, type TmuxServer } from "@slipway/tmux"
 import { Deferred, Effect, Layer } from "effect"
 import { FileError, Files } from "../../src/machine/Files.ts"
 import { ProcessTableUnreadable, ProcessTree } from "../../src/machine/ProcessTree.ts"
-import { Registry, RegistryUnavailable } from "../../src/registry/Registry.ts"
+import { Counters } from "../../src/registry/Counters.ts"
+import { EventLog } from "../../src/registry/EventLog.ts"
+import { Ledger } from "../../src/registry/Ledger.ts"
+import { RegistryUnavailable } from "../../src/registry/RegistryError.ts"
 import * as Gate from "../../src/testing/Gate.ts"
 
 export type Mode = "fail" | "die" | "hang" | "interrupt"
@@ -97,9 +100,13 @@ const wrapping = <I, S extends object>(
 export const layer = (faults: Faults) =>
   Layer.mergeAll(
     wrapping(Files, (service) => wrapped(faults, "Files", service, files), (make) => Layer.effect(Files, make)),
-    wrapping(Registry, (service) =>
-      wrapped(faults, "Registry", service, registry), (make) =>
-      Layer.effect(Registry, make)),
+    wrapping(Ledger, (service) => wrapped(faults, "Ledger", service, registry), (make) => Layer.effect(Ledger, make)),
+    wrapping(EventLog, (service) =>
+      wrapped(faults, "EventLog", service, registry), (make) =>
+      Layer.effect(EventLog, make)),
+    wrapping(Counters, (service) =>
+      wrapped(faults, "Counters", service, registry), (make) =>
+      Layer.effect(Counters, make)),
     wrapping(ProcessTree, (service) =>
       wrapped(faults, "ProcessTree", service, processes), (make) =>
       Layer.effect(ProcessTree, make)),

@@ -32,7 +32,9 @@ import { Home } from "../../src/home/Home.ts"
 import { Files } from "../../src/machine/Files.ts"
 import { Host } from "../../src/machine/Host.ts"
 import { ProcessTree } from "../../src/machine/ProcessTree.ts"
-import { Registry } from "../../src/registry/Registry.ts"
+import { Counters } from "../../src/registry/Counters.ts"
+import { EventLog } from "../../src/registry/EventLog.ts"
+import { Ledger } from "../../src/registry/Ledger.ts"
 import * as SqliteRegistry from "../../src/registry/sqlite/SqliteRegistry.ts"
 import { Disk } from "../../src/testing/Disk.ts"
 import * as Gate from "../../src/testing/Gate.ts"
@@ -50,11 +52,12 @@ import {
   type Step
 } from "./HistorySteps.ts"
 import { MemoryTime } from "./MemoryTime.ts"
+import { type Whole, wholeOf } from "./Registry.ts"
 
 /** What a home may hold at once, and each of its tasks. */
 export const limits = { home: 3, task: { maxAgents: 6, maxConcurrent: 2, maxDepth: 2 } }
 
-const tables = ["tasks", "agents", "events", "releases"] as const
+const tables = ["tasks", "agents", "events"] as const
 type Snapshot = ReadonlyMap<string, ReadonlyArray<Record<string, null | number | bigint | string | Uint8Array>>>
 
 type Findings = ReadonlyArray<{ readonly kind: string; readonly evidence: string }>
@@ -62,7 +65,7 @@ type Findings = ReadonlyArray<{ readonly kind: string; readonly evidence: string
 /** What outlives a history: opening a registry takes longer than most histories. */
 export interface Store {
   readonly root: string
-  readonly registries: ReadonlyArray<Registry["Service"]>
+  readonly registries: ReadonlyArray<Whole>
   readonly databases: ReadonlyArray<DatabaseSync>
 }
 
@@ -81,7 +84,7 @@ export const store = Effect.gen(function*() {
       (database) => Effect.sync(() => database.close())
     )
     Fs.chmodSync(path, 0o600)
-    return { registry: Context.get(built, Registry), database }
+    return { registry: wholeOf(built), database }
   })
   const opened = [yield* open(0), yield* open(1)]
   const made: Store = {
@@ -96,7 +99,7 @@ export interface MemoryHome {
   readonly index: number
   readonly id: string
   readonly service: Home["Service"]
-  readonly registry: Registry["Service"]
+  readonly registry: Whole
   readonly database: DatabaseSync
   readonly tasks: ReadonlyArray<Task>
   saved: Snapshot | undefined
@@ -388,9 +391,9 @@ export class HistoryWorld {
     })
   }
 
-  private registryOf(by: Program): Registry["Service"] {
+  private ledgerOf(by: Program): Ledger["Service"] {
     const { registry } = by.home
-    return this.gated(by, "Registry", {
+    return this.gated(by, "Ledger", {
       ...registry,
       admit: (candidate, options) =>
         Effect.tap(registry.admit(candidate, options), (decision) =>
@@ -491,7 +494,9 @@ export class HistoryWorld {
     const tree = ProcessTree.make(system)
     const services = Layer.mergeAll(
       Layer.succeed(Files, this.filesOf(by)),
-      Layer.succeed(Registry, this.registryOf(by)),
+      Layer.succeed(Ledger, this.ledgerOf(by)),
+      Layer.succeed(EventLog, this.gated(by, "EventLog", by.home.registry, () => {})),
+      Layer.succeed(Counters, this.gated(by, "Counters", by.home.registry, () => {})),
       Layer.succeed(Tmux, this.tmuxOf(by)),
       Layer.succeed(Home, by.home.service),
       Layer.succeed(Host, Host.of(host)),
@@ -827,7 +832,7 @@ export class HistoryWorld {
 
   /** Makes the homes' tasks. */
   readonly prepare = Effect.fnUntraced(function*(this: HistoryWorld) {
-    for (const home of this.homes) for (const task of home.tasks) yield* home.registry.insertTask(task)
+    for (const home of this.homes) for (const task of home.tasks) yield* home.registry.addTask(task)
   })
 }
 

@@ -13,7 +13,7 @@ import type { Reason } from "../../src/deployment/DeployError.ts"
 import { Files } from "../../src/machine/Files.ts"
 import { Host } from "../../src/machine/Host.ts"
 import { ProcessTree } from "../../src/machine/ProcessTree.ts"
-import { Registry } from "../../src/registry/Registry.ts"
+import { Ledger } from "../../src/registry/Ledger.ts"
 import { services } from "../../src/Services.ts"
 import { eventually } from "../processes.ts"
 import * as World from "./World.ts"
@@ -40,7 +40,7 @@ export const open = (world: World.World, options: SlipwayOptions = {}) =>
 
 export interface Around {
   readonly host?: (service: Host["Service"]) => Host["Service"]
-  readonly registry?: (service: Registry["Service"]) => Registry["Service"]
+  readonly ledger?: (service: Ledger["Service"]) => Ledger["Service"]
   readonly files?: (service: Files["Service"]) => Files["Service"]
   readonly tmux?: (service: Tmux["Service"]) => Tmux["Service"]
   readonly processes?: (service: ProcessTree["Service"]) => ProcessTree["Service"]
@@ -53,7 +53,7 @@ export const openAround = (world: World.World, around: Around, more: SlipwayOpti
   const options = { directory: world.home, caller: World.caller(world), ...World.transportFor(more), ...more }
   const changed = Layer.mergeAll(
     Layer.effect(Host, Effect.map(Host, around.host ?? same)),
-    Layer.effect(Registry, Effect.map(Registry, around.registry ?? same)),
+    Layer.effect(Ledger, Effect.map(Ledger, around.ledger ?? same)),
     Layer.effect(Files, Effect.map(Files, around.files ?? same)),
     Layer.effect(Tmux, Effect.map(Tmux, around.tmux ?? same)),
     Layer.effect(ProcessTree, Effect.map(ProcessTree, around.processes ?? same))

@@ -15,7 +15,7 @@ import type { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlConnection, SqlError, Statement } from "effect/sql"
 import type { DatabaseSync, SQLInputValue, StatementSync } from "node:sqlite"
 import { pathToFileURL } from "node:url"
-import { retryLocked } from "./Locked.ts"
+import { retryLocked } from "../sql/Locked.ts"
 import { sqlite } from "./SqliteModule.ts"
 
 export interface Config<E = never> {

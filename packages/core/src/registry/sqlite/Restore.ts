@@ -11,11 +11,12 @@ import { Reactivity } from "effect/reactivity"
 import { SqlClient, type SqlError } from "effect/sql"
 import { Agent, status } from "../../agent/Agent.ts"
 import { Task } from "../../agent/Task.ts"
-import { type RegistryError, RegistryUnavailable, type UnavailableBecause } from "../Registry.ts"
-import * as Legacy from "./Legacy.ts"
-import * as Migrations from "./Migrations.ts"
+import { type RegistryError, RegistryUnavailable, type UnavailableBecause } from "../RegistryError.ts"
+import { toRegistryError } from "../sql/Failures.ts"
+import * as Legacy from "../sql/Legacy.ts"
+import * as Migrations from "../sql/Migrations.ts"
+import { agentRow, taskRow } from "../sql/Rows.ts"
 import * as NodeSqlite from "./NodeSqlite.ts"
-import { agentRow, taskRow, toRegistryError } from "./SqlRegistry.ts"
 
 export interface Salvaged {
   readonly tasks: ReadonlyArray<Task>
@@ -36,8 +37,6 @@ const decodeUpgraded = Schema.decodeUnknownOption(Agent)
 /** A row of whichever version. */
 const decodeAgent = (row: unknown) =>
   Option.flatMap(decodeDocument(row), (document) => decodeUpgraded(Legacy.upgrade(document)))
-const encodeTask = Schema.encodeEffect(Schema.fromJsonString(Task))
-const encodeAgent = Schema.encodeEffect(Schema.fromJsonString(Agent))
 
 const onFile = <A, E>(path: string, use: (sql: SqlClient.SqlClient) => Effect.Effect<A, E | SqlError.SqlError>) =>
   Effect.scoped(Effect.flatMap(NodeSqlite.make({ filename: path, create: false, busyTimeout: "1 second" }), use)).pipe(
@@ -84,6 +83,16 @@ const unwritable = (error: Error, because: UnavailableBecause) =>
     new RegistryUnavailable({ operation: "write what was found", because, reason: error.message, cause: error })
   )
 
+/** A workspace that somebody copied has its task's key too; the first keeps it, so that it finds one task. */
+const withOneTaskPerKey = (tasks: ReadonlyArray<Task>): ReadonlyArray<Task> => {
+  const taken = new Set<string>()
+  return tasks.map(({ key, ...task }) => {
+    if (key === undefined || taken.has(key)) return task
+    taken.add(key)
+    return { ...task, key }
+  })
+}
+
 /** Turns the empty file at the path into a registry with this content. */
 export const write = (path: string, { agents, tasks }: Content): Effect.Effect<void, RegistryError> =>
   onFile(path, (sql) =>
@@ -91,9 +100,9 @@ export const write = (path: string, { agents, tasks }: Content): Effect.Effect<v
       yield* Effect.provideService(Migrations.run, SqlClient.SqlClient, sql)
       const at = DateTime.formatIso(yield* DateTime.now)
       yield* sql.withTransaction(Effect.gen(function*() {
-        for (const task of tasks) yield* sql`INSERT INTO tasks ${sql.insert(taskRow(task, yield* encodeTask(task)))}`
+        for (const task of withOneTaskPerKey(tasks)) yield* sql`INSERT INTO tasks ${sql.insert(yield* taskRow(task))}`
         for (const { agent, detail } of agents) {
-          yield* sql`INSERT INTO agents ${sql.insert(agentRow(agent, yield* encodeAgent(agent)))}`
+          yield* sql`INSERT INTO agents ${sql.insert(yield* agentRow(agent))}`
           yield* sql`INSERT INTO events ${sql.insert({ agent_id: agent.id, at, status: status(agent), detail })}`
         }
       }))
@@ -101,7 +110,6 @@ export const write = (path: string, { agents, tasks }: Content): Effect.Effect<v
     })).pipe(
       Effect.catchTags({
         MigrationError: (error) => unwritable(error, "other"),
-        SchemaError: (error) => unwritable(error, "content"),
         SqlError: (error) => Effect.fail(toRegistryError(path, "write what was found", error))
       })
     )

@@ -13,9 +13,11 @@ import { SqlClient, SqlError } from "effect/sql"
 import { Home, type HomeUnusable, recordedRegistry } from "../../home/Home.ts"
 import { type FileError, Files } from "../../machine/Files.ts"
 import type { Host } from "../../machine/Host.ts"
-import { type Registry, type RegistryError, RegistryReplaced, RegistryUnavailable } from "../Registry.ts"
+import type { Registry } from "../Registry.ts"
+import { type RegistryError, RegistryReplaced, RegistryUnavailable } from "../RegistryError.ts"
+import { toRegistryError } from "../sql/Failures.ts"
+import * as SqlRegistry from "../sql/SqlRegistry.ts"
 import * as NodeSqlite from "./NodeSqlite.ts"
-import * as SqlRegistry from "./SqlRegistry.ts"
 
 export interface Options extends SqlRegistry.Options {
   /** How long one statement may block the event loop waiting for a lock; 20 milliseconds by default. */
@@ -47,7 +49,7 @@ const open = <E = never>(options: Options, more: Pick<NodeSqlite.Config<E>, "cre
     lockTimeout: options.lockTimeout
   }).pipe(Effect.catchIf(
     SqlError.isSqlError,
-    (error) => Effect.fail(SqlRegistry.toRegistryError(options.path, "open its file", error))
+    (error) => Effect.fail(toRegistryError(options.path, "open its file", error))
   ))
 
 const openRecorded = Effect.fnUntraced(function*(options: Options) {

@@ -16,7 +16,8 @@ import type { WorktreeRef } from "../../agent/Plan.ts"
 import { AlreadyGone, failed, kept, type ReleaseOutcome } from "../../agent/Release.ts"
 import { type FileError, Files } from "../../machine/Files.ts"
 import { ownerFile } from "../../machine/Layout.ts"
-import type { Registry, RegistryError } from "../../registry/Registry.ts"
+import type { Ledger } from "../../registry/Ledger.ts"
+import type { RegistryError } from "../../registry/RegistryError.ts"
 import * as Branch from "./Branch.ts"
 import { Git, GitFailed } from "./Git.ts"
 import {
@@ -43,7 +44,7 @@ export const DiscardIgnored = Context.Reference<boolean>("@slipway/core/resource
 export const trashDays = 7
 
 type Failed = FileError | GitFailed | RegistryError
-type Needs = Files | Git | Registry
+type Needs = Files | Git | Ledger
 
 const isThere = (path: string): Effect.Effect<boolean, FileError, Files> =>
   Effect.flatMap(Files, (files) => Effect.map(files.inspect(path), (info) => info !== undefined))

@@ -11,7 +11,8 @@ import type { Subject } from "../../agent/Agent.ts"
 import type { WorktreeRef } from "../../agent/Plan.ts"
 import { type FileError, Files } from "../../machine/Files.ts"
 import * as Proc from "../../machine/processes/Proc.ts"
-import { Registry, type RegistryError } from "../../registry/Registry.ts"
+import { Ledger } from "../../registry/Ledger.ts"
+import type { RegistryError } from "../../registry/RegistryError.ts"
 import type { Git, GitFailed } from "./Git.ts"
 import * as Run from "./Git.ts"
 import { entryOf, isWithin, reasonOf } from "./Places.ts"
@@ -82,9 +83,9 @@ export const mounted = (roots: ReadonlyArray<string>): Effect.Effect<Objection> 
 export const shared = Effect.fnUntraced(function*(
   ref: WorktreeRef,
   subject: Subject
-): Effect.fn.Return<Objection, RegistryError, Registry> {
-  const registry = yield* Registry
-  const others = (yield* registry.agents({ activeOnly: true })).filter(({ cwd, id }) =>
+): Effect.fn.Return<Objection, RegistryError, Ledger> {
+  const ledger = yield* Ledger
+  const others = (yield* ledger.agents({ activeOnly: true })).filter(({ cwd, id }) =>
     id !== subject.agentId && isWithin(cwd, ref.tree)
   )
   return others.length === 0

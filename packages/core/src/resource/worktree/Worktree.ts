@@ -11,7 +11,7 @@ import type { AgentId, Subject } from "../../agent/Agent.ts"
 import { houseKinds, worktreeKind, WorktreeRef } from "../../agent/Plan.ts"
 import { failed } from "../../agent/Release.ts"
 import { Files } from "../../machine/Files.ts"
-import type { Registry } from "../../registry/Registry.ts"
+import type { Ledger } from "../../registry/Ledger.ts"
 import type { PlannedOwn } from "../Own.ts"
 import { planned, type Presence, type Resource } from "../Resource.ts"
 import * as Diff from "./Diff.ts"
@@ -58,7 +58,7 @@ export class Worktree extends Context.Service<
   static readonly layer = Layer.effect(
     Worktree,
     Effect.gen(function*() {
-      const provided = yield* Effect.context<Files | Git | Registry>()
+      const provided = yield* Effect.context<Files | Git | Ledger>()
       const files = yield* Files
 
       const make = (ref: WorktreeRef, subject: Subject) =>

@@ -1,5 +1,5 @@
 /**
- * The registry's lasting counts: increments that a transition stores in its own transaction, and totals from their
+ * The increments of the registry's counters that a transition stores in its own transaction, and totals from their
  * sums.
  *
  * Pure. A count outlives its agents, so forgetting them lowers none. A scrape reads as many rows as there are labels,
@@ -8,7 +8,8 @@
 import { Schema } from "effect"
 import type { Agent } from "../../agent/Agent.ts"
 import { killedBy, type ReleaseRecord } from "../../agent/Release.ts"
-import type { Histogram, Totals, TransitionEvent } from "../Registry.ts"
+import type { Histogram, Totals } from "../Counters.ts"
+import type { TransitionEvent } from "../EventLog.ts"
 
 /** What is counted; `label` and `detail` distinguish its kinds. */
 export const Metric = Schema.Literals([

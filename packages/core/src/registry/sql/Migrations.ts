@@ -6,7 +6,7 @@
  */
 import { Clock, Effect, Schema } from "effect"
 import { Migrator, SqlClient } from "effect/sql"
-import * as Counters from "./Counters.ts"
+import * as Increments from "./Increments.ts"
 import * as Legacy from "./Legacy.ts"
 
 export const table = "slipway_migrations"
@@ -70,7 +70,7 @@ const initial = Effect.gen(function*() {
 
 /**
  * Counts move from rows that are scanned to sums that are kept, and an event can carry the cleanup that led to it. The
- * counts from the rows are carried over; the rows stay, and nothing reads or writes them any more. Durations of
+ * counts from the rows are carried over. Durations of
  * deployments were not recorded before.
  */
 const sums = Effect.gen(function*() {
@@ -103,8 +103,8 @@ const sums = Effect.gen(function*() {
     FROM releases GROUP BY resource, outcome`
   const bucket = sql.literal(
     `CASE ${
-      Counters.releaseBounds.map((bound) => `WHEN millis <= ${bound * 1000} THEN '${bound}'`).join(" ")
-    } ELSE '${Counters.beyond}' END`
+      Increments.releaseBounds.map((bound) => `WHEN millis <= ${bound * 1000} THEN '${bound}'`).join(" ")
+    } ELSE '${Increments.beyond}' END`
   )
   yield* sql`INSERT INTO tallies (${columns})
     SELECT 'release-duration', resource, ${bucket}, count(*), sum(millis) * 1000, min(at), max(at), NULL
@@ -148,8 +148,21 @@ const plans = Effect.gen(function*() {
   }
 })
 
+/** A task can be made under a key; and the rows from which the sums of the second schema were made go. */
+const taskKeys = Effect.gen(function*() {
+  const sql = yield* SqlClient.SqlClient
+  yield* sql`ALTER TABLE tasks ADD COLUMN request_key TEXT`
+  yield* sql`CREATE UNIQUE INDEX tasks_key ON tasks (request_key) WHERE request_key IS NOT NULL`
+  yield* sql`DROP TABLE releases`
+})
+
 /** All migrations, in their order; tests make registries of former schemas with the first of them. */
-export const migrations = { "0001_initial": initial, "0002_sums": sums, "0003_plans": plans }
+export const migrations = {
+  "0001_initial": initial,
+  "0002_sums": sums,
+  "0003_plans": plans,
+  "0004_task_keys": taskKeys
+}
 
 /** The newest schema that this version knows. */
 export const newest = Object.keys(migrations).length
