@@ -120,7 +120,7 @@ export const suite = (name: string, layer: Layer.Layer<Registry, unknown>) => {
         ]
         for (const other of others) {
           const error = yield* failsWith(registry.addTask(makeTask({ key: "k", ...other })), "TaskKeyTaken")
-          assert.deepInclude({ ...error }, { key: "k", existing: first.id })
+          assert.deepStrictEqual([error.key, error.existing], ["k", first.id])
         }
         assert.deepStrictEqual(yield* registry.tasks, [first])
       }))
