@@ -72,9 +72,7 @@ describe("resolve", () => {
       kind: "command",
       argv: spec.argv,
       environment: {},
-      defaults: {},
-      output: "text",
-      firstOutput: "unknown"
+      defaults: {}
     })
   })
 

@@ -64,8 +64,7 @@ const word = Effect.map(Random.nextIntBetween(0, 2 ** 46), (number) => number.to
  */
 export const make = Effect.fnUntraced(function*(
   executable: Executable.Executable,
-  { operation, socket }: Pick<Question, "operation" | "socket">,
-  onNotification: (notification: Protocol.Notification) => void
+  { operation, socket }: Pick<Question, "operation" | "socket">
 ): Effect.fn.Return<ControlClient, TmuxError, Scope.Scope> {
   // Unique among all clients of a server, also of those in other pid namespaces. The second one is never disclosed.
   const [unique, nonce] = [yield* word, yield* word]
@@ -106,7 +105,6 @@ export const make = Effect.fnUntraced(function*(
     if (message._tag === "Unexpected") return false
     if (message._tag === "Notification") {
       if (message.name === "exit") diagnose(`${message.argument}\n`)
-      onNotification(message)
       return true
     }
     if (message.number <= lastNumber) return false

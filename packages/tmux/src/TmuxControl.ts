@@ -9,8 +9,7 @@
  * Questions never start a server; `newSession` starts it as `TmuxProcess` does.
  *
  * tmux 3.3a was seen to end, with all its sessions, while a control client was attaching (mended upstream in 2026). So
- * this transport attaches once, to a server without sessions, and stays. A program that needs neither speed nor events,
- * or that attaches often (a command that soon ends), is better served by `TmuxProcess`, which attaches nothing.
+ * this transport attaches once, to a server without sessions, and stays. A program that needs no speed, or that attaches often (a command that soon ends), is better served by `TmuxProcess`, which attaches nothing.
  *
  * Time: each operation ends within the time limit, attaching included, also when the server is frozen. What it wrote
  * stays written: the server may still do it later, and the answer is then dropped. An interrupted operation ends at
@@ -23,19 +22,17 @@
  * at last to a process; a new session is not. If the clients of a server end soon after they came, the server is given
  * time, doubling up to a second, in place of one client after the other.
  */
-import { Clock, Context, Deferred, Duration, Effect, Exit, Layer, Queue, Result, Schema, Scope, Stream } from "effect"
+import { Clock, Deferred, Duration, Effect, Exit, Layer, Result, Scope } from "effect"
 import type { ChildProcessSpawner } from "effect/process"
 import * as NodeFs from "node:fs"
 import * as Commands from "./Commands.ts"
 import * as ControlClient from "./ControlClient.ts"
-import type { Notification } from "./ControlProtocol.ts"
 import * as Executable from "./Executable.ts"
 import * as Failure from "./Failure.ts"
 import * as Operations from "./Operations.ts"
-import { SessionId, type SocketPath } from "./Target.ts"
+import type { SocketPath } from "./Target.ts"
 import { Tmux } from "./Tmux.ts"
 import { TmuxCommandFailed, type TmuxError } from "./TmuxError.ts"
-import { type TmuxEvent, TmuxEvents } from "./TmuxEvents.ts"
 
 export interface Options extends Executable.Options {
   /**
@@ -46,9 +43,6 @@ export interface Options extends Executable.Options {
   readonly attach?: "to-empty-servers" | "to-any-server" | undefined
 }
 
-// Events kept for a subscriber that is slow.
-const maxEvents = 64
-
 // A client that lived this long ended for a reason of its own, not for one that the next one will meet as well.
 const settledAfterMillis = 1_000
 const firstPauseMillis = 10
@@ -57,10 +51,6 @@ const forgottenAfterMillis = 10_000
 
 // How long a server that no client may come to is asked by processes, before a client is tried again.
 const barredMillis = 30_000
-
-// How often a socket without a server is checked, for the followers of its events.
-const firstLookMillis = 50
-const longestLookMillis = 2_000
 
 // How many time limits an attempt to attach may take all in all, before another one is made in its place.
 const mostTimeouts = 10
@@ -99,16 +89,6 @@ interface Put {
   readonly heard: number
 }
 
-const isSessionId = Schema.is(SessionId)
-
-const eventOf = ({ argument, name }: Notification): TmuxEvent | undefined => {
-  if (name === "sessions-changed") return { _tag: "SessionsChanged" }
-  if (name !== "session-renamed") return undefined
-  const at = argument.indexOf(" ")
-  const id = argument.slice(0, at)
-  return isSessionId(id) ? { _tag: "SessionRenamed", id, name: argument.slice(at + 1) } : { _tag: "SessionsChanged" }
-}
-
 const pause = (first: number, longest: number, times: number): number =>
   times === 0 ? 0 : Math.min(longest, first * 2 ** Math.min(times - 1, 20))
 
@@ -119,7 +99,6 @@ const makeChannel = (
   socket: SocketPath,
   attachTo: Options["attach"]
 ) => {
-  const subscribers = new Set<Queue.Queue<TmuxEvent>>()
   let attached: Attached | undefined
   let attempt: Attempt | undefined
   let attempts = 0
@@ -131,12 +110,6 @@ const makeChannel = (
   // Until when no client is tried, and which server that was found out for.
   let barred: { readonly until: number; readonly file: string | undefined } | undefined
 
-  const publish = (event: TmuxEvent): void => {
-    for (const subscriber of subscribers) Queue.offerUnsafe(subscriber, event)
-  }
-
-  const following = ({ client }: Attached): TmuxEvent => ({ _tag: "Following", serverPid: client.serverPid })
-
   // Goes on in the background, and to its end also when the layer's scope is closed meanwhile.
   const detach = (own: Scope.Closeable): Effect.Effect<void> =>
     Effect.asVoid(Effect.forkIn(Effect.uninterruptible(Scope.close(own, Exit.void)), scope))
@@ -147,18 +120,14 @@ const makeChannel = (
 
   const leave = Effect.suspend(() => {
     if (attached === undefined) return Effect.void
-    const { client, scope: own } = attached
+    const { scope: own } = attached
     attached = undefined
-    publish({ _tag: "Lost", serverPid: client.serverPid })
     return detach(own)
   })
 
   const connect = Effect.fnUntraced(function*(operation: string) {
     const own = yield* Scope.fork(scope)
-    const client = yield* ControlClient.make(executable, { socket, operation }, (notification) => {
-      const event = eventOf(notification)
-      if (event !== undefined && attached?.scope === own) publish(event)
-    }).pipe(
+    const client = yield* ControlClient.make(executable, { socket, operation }).pipe(
       Scope.provide(own),
       executable.within(operation),
       Effect.onExit((exit) => Exit.isSuccess(exit) ? Effect.void : detach(own))
@@ -226,7 +195,6 @@ const makeChannel = (
       return
     }
     attached = found
-    publish(following(found))
     yield* found.client.lost.pipe(
       Effect.andThen(Clock.currentTimeMillis),
       Effect.flatMap((now) => {
@@ -334,41 +302,7 @@ const makeChannel = (
     )
   }
 
-  // Keeps a client attached for as long as the events have a follower.
-  const follow = Effect.gen(function*() {
-    let looks = 0
-    while (true) {
-      const before = fileOf(socket)
-      const exit = before === undefined ? undefined : yield* Effect.exit(obtain("follow", false))
-      if (exit !== undefined && Exit.isSuccess(exit) && exit.value !== undefined) {
-        looks = 0
-        // A server that lost its file lives on, and reports what no client at the socket means any more.
-        const followed = exit.value
-        while (current() === followed) yield* Effect.timeoutOption(followed.client.lost, longestLookMillis)
-        if (attached === followed) yield* leave
-      } else {
-        looks += 1
-        yield* Effect.sleep(pause(firstLookMillis, longestLookMillis, looks))
-      }
-    }
-  })
-
-  const events: Stream.Stream<TmuxEvent> = Stream.unwrap(Effect.gen(function*() {
-    const queue = yield* Effect.acquireRelease(
-      Queue.sliding<TmuxEvent>(maxEvents),
-      (queue) =>
-        Effect.suspend(() => {
-          subscribers.delete(queue)
-          return Queue.shutdown(queue)
-        })
-    )
-    subscribers.add(queue)
-    if (attached !== undefined) Queue.offerUnsafe(queue, following(attached))
-    yield* Effect.forkScoped(follow)
-    return Stream.fromQueue(queue)
-  }))
-
-  return { ask, events }
+  return { ask }
 }
 
 const make = Effect.fnUntraced(function*(options: Options) {
@@ -388,12 +322,9 @@ const make = Effect.fnUntraced(function*(options: Options) {
     version: executable.version,
     ask: (question) => channel(question.socket).ask(question)
   })
-  return Context.make(Tmux, Tmux.of({ version: executable.version, server })).pipe(
-    Context.add(TmuxEvents, TmuxEvents.of({ events: (socket) => channel(socket).events }))
-  )
+  return Tmux.of({ version: executable.version, server })
 })
 
-/** tmux by one control client per socket, and what its servers report. */
-export const layer = (
-  options: Options = {}
-): Layer.Layer<Tmux | TmuxEvents, never, ChildProcessSpawner.ChildProcessSpawner> => Layer.effectContext(make(options))
+/** tmux by one control client per socket. */
+export const layer = (options: Options = {}): Layer.Layer<Tmux, never, ChildProcessSpawner.ChildProcessSpawner> =>
+  Layer.effect(Tmux, make(options))

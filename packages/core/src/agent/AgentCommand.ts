@@ -47,7 +47,7 @@ export const AgentSpec = Schema.Union([
 /** Which program to deploy: any command, or a known agent with a model and extra arguments of one's own. */
 export type AgentSpec = typeof AgentSpec.Type
 
-/** A command line with what has to be known to run it and to read its output. */
+/** A command line with what has to be known to run it. */
 export interface ResolvedCommand {
   readonly kind: AgentKind
   /** The program, as it was named, and its arguments. */
@@ -56,19 +56,12 @@ export interface ResolvedCommand {
   readonly environment: Readonly<Record<string, string>>
   /** Variables that suit an unattended run; a value of the caller goes before, also an inherited one. */
   readonly defaults: Readonly<Record<string, string>>
-  /** What is on standard output: plain text, or one JSON value per line. */
-  readonly output: "text" | "stream-json"
-  /**
-   * What the first line of output proves: that the agent has `started`; that its model has `answered`, so that a short
-   * wait for it would fail a healthy agent; or nothing that is known.
-   */
-  readonly firstOutput: "started" | "answered" | "unknown"
 }
 
 /** The command line of an agent, with the prompt expected on standard input. */
 export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }): ResolvedCommand => {
   if (spec.kind === "command") {
-    return { kind: spec.kind, argv: spec.argv, environment: {}, defaults: {}, output: "text", firstOutput: "unknown" }
+    return { kind: spec.kind, argv: spec.argv, environment: {}, defaults: {} }
   }
   const extra = spec.args ?? []
   const model = (flag: string) => spec.model === undefined ? [] : [flag, spec.model]
@@ -90,9 +83,7 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
         // As root it refuses to skip permissions unless this variable says that it runs in a sandbox.
         environment: options.isRoot ? { IS_SANDBOX: "1" } : {},
         // Otherwise it stays after its final result for as long as a command that it started in the background runs.
-        defaults: { CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1" },
-        output: "stream-json",
-        firstOutput: "started"
+        defaults: { CLAUDE_CODE_DISABLE_BACKGROUND_TASKS: "1" }
       }
     case "codex":
       return {
@@ -110,9 +101,7 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
           "-"
         ],
         environment: {},
-        defaults: {},
-        output: "stream-json",
-        firstOutput: "started"
+        defaults: {}
       }
     case "gemini":
       return {
@@ -132,18 +121,15 @@ export const resolve = (spec: AgentSpec, options: { readonly isRoot: boolean }):
         ],
         // Otherwise a parent process stays, which ignores the signals that should end the agent.
         environment: { GEMINI_CLI_NO_RELAUNCH: "true" },
-        defaults: {},
-        output: "stream-json",
-        firstOutput: "started"
+        defaults: {}
       }
     case "opencode":
       return {
         kind: spec.kind,
+        // Its first output is an answer of the model, so that a short wait for it fails a healthy agent.
         argv: ["opencode", "run", "--format", "json", "--auto", ...model("-m"), ...extra],
         environment: {},
-        defaults: {},
-        output: "stream-json",
-        firstOutput: "answered"
+        defaults: {}
       }
   }
 }
