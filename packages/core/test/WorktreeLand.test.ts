@@ -6,10 +6,11 @@ import { Effect } from "effect"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { worktreeOf } from "../src/agent/Plan.ts"
+import { CurrentCaller } from "../src/machine/Caller.ts"
 import type { LandError, LandRefused } from "../src/resource/worktree/Land.ts"
 import * as Repository from "./support/Repository.ts"
 import { guarantee, lasting, open, request } from "./support/Scenario.ts"
-import type * as World from "./support/World.ts"
+import * as World from "./support/World.ts"
 
 const git = Repository.git
 const commit = "git -c user.name=a -c user.email=a@b commit -q"
@@ -91,6 +92,23 @@ describe("landing", () => {
         return [agent.id]
       })
   )
+
+  guarantee("is a commit of the call's caller, whoever opened the layer", (world) =>
+    Effect.gen(function*() {
+      const { agent, slipway } = yield* worked(world, `echo two > file; ${commit} -am work`)
+      git(world.project, "commit", "-q", "--allow-empty", "-m", "meanwhile")
+      const [name, email] = ["The Client", "client@example.org"]
+      const client = World.caller(world, {
+        GIT_AUTHOR_NAME: name,
+        GIT_AUTHOR_EMAIL: email,
+        GIT_COMMITTER_NAME: name,
+        GIT_COMMITTER_EMAIL: email
+      })
+      const landed = yield* slipway.land(agent.id, { onto: "main" }).pipe(Effect.provideService(CurrentCaller, client))
+      assert.strictEqual(landed.how, "merge")
+      assert.strictEqual(git(world.project, "log", "-1", "--format=%an, %cn", "main"), `${name}, ${name}`)
+      return [agent.id]
+    }))
 
   guarantee("merges where the branch went on, also one that is checked out nowhere", (world) =>
     Effect.gen(function*() {

@@ -85,9 +85,9 @@ export const DeployRequest = Schema.Struct({
     "When it counts as up: 'survive' when it has lived for a while (the default), 'output' at its first output, 'none' at once"
   ),
   readyWithin: optional(Wait, "How long it has to survive, or may take for its first output (default: 2s)"),
-  maxRun: optional(Limit, "How long it may run; after that, the next command that reads it stops it"),
-  firstOutputWithin: optional(Limit, "Stop it when it has written nothing by then, as --max-run does"),
-  stallAfter: optional(Limit, "Stop it when it has written nothing for so long, as --max-run does")
+  maxRun: optional(Limit, "How long it may run; after that, whatever reads it next stops it"),
+  firstOutputWithin: optional(Limit, "How long it may take to its first output; after that, it is stopped likewise"),
+  stallAfter: optional(Limit, "How long it may write nothing; after that, it is stopped likewise")
 })
 export type DeployRequest = typeof DeployRequest.Type
 

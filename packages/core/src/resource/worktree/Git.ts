@@ -5,7 +5,7 @@
  * later; so is one that is interrupted, which answers only when it has ended. A run leads a session of its own: it has no
  * terminal to ask on, and a signal for the deployer's group does not reach it.
  *
- * The environment is the caller's without what ties git to one repository (`git rev-parse --local-env-vars`), since a
+ * The environment is that of the call's caller, without what ties git to one repository (`git rev-parse --local-env-vars`), since a
  * deployment may be made from a hook. Nothing of the repository is run on the side: no hook, no file system monitor, no
  * maintenance. Filters (LFS) are, since without them a checkout is not whole.
  */
@@ -14,7 +14,7 @@ import { Sentence } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Schema, Stream } from "effect"
 import { ChildProcess, ChildProcessSpawner } from "effect/process"
 import { environmentFor } from "../../agent/AgentEnvironment.ts"
-import { type Caller, currentCaller } from "../../machine/Caller.ts"
+import { type Caller, CurrentCaller, currentCaller } from "../../machine/Caller.ts"
 
 /** A program could not be run, took too long, or answered with a failure. */
 export class GitFailed extends Schema.TaggedError<GitFailed>()("GitFailed", {
@@ -104,9 +104,9 @@ export class Git extends Context.Service<Git, {
 
 const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const spawner = yield* ChildProcessSpawner.ChildProcessSpawner
-  const caller = given ?? (yield* currentCaller)
+  const opener = given ?? (yield* currentCaller)
 
-  const environmentOf = ({ author, index, marks = {} }: RunOptions): Record<string, string> => {
+  const environmentOf = (caller: Caller, { author, index, marks = {} }: RunOptions): Record<string, string> => {
     const inherited = environmentFor({ caller: caller.environment, overrides: {}, command: {}, markers: {} })
     return {
       ...Object.fromEntries(Object.entries(inherited).filter(([name]) => name !== "GIT_NAMESPACE")),
@@ -128,10 +128,11 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       const limit = options.limit === null ? Duration.infinity : options.limit ?? defaultLimit
       const command = commandOf(program, args)
       const failed = (problem: string) => new GitFailed({ command, exitCode: null, problem })
+      const caller = (yield* CurrentCaller) ?? opener
       return yield* Effect.gen(function*() {
         const handle = yield* spawner.spawn(ChildProcess.make(program, args, {
           cwd: options.cwd,
-          env: environmentOf(options),
+          env: environmentOf(caller, options),
           stdin: options.input === undefined ? "ignore" : Stream.encodeText(Stream.make(options.input)),
           killSignal: "SIGTERM",
           forceKillAfter: "1 second"
