@@ -169,6 +169,7 @@ const make = Effect.gen(function*() {
   const files = yield* Files.Files
   const idle = yield* IdleServer
   const trees = yield* Worktree
+  const ensureWorkspace = yield* Workspace.make
   const isTaskId = Schema.is(TaskId)
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
@@ -180,7 +181,7 @@ const make = Effect.gen(function*() {
     )
     const task = yield* fromRequest({ ...request, project })
     const stored = yield* ledger.addTask(task)
-    yield* Effect.provideService(Workspace.ensure(stored, home.id), Files.Files, files)
+    yield* ensureWorkspace(stored, home.id)
     return stored
   })
 

@@ -13,7 +13,14 @@ export * as Task from "./agent/Task.ts"
 export { WorkspaceUnusable } from "./agent/Workspace.ts"
 export * as DeployDocument from "./deployment/DeployDocument.ts"
 export { type Deployment, type Observer } from "./deployment/Deployer.ts"
-export * from "./deployment/DeployError.ts"
+export {
+  DeployError,
+  DeploymentEnded,
+  Reason,
+  SharedDeploymentFailed,
+  Step,
+  StepTimedOut
+} from "./deployment/DeployError.ts"
 export { type DeployInput, DeployRequest, maxPromptBytes } from "./deployment/DeployRequest.ts"
 export {
   AttributeRefused,
@@ -23,8 +30,14 @@ export {
   ServerNotVisible,
   ServerReplaced
 } from "./deployment/Placement.ts"
-export * from "./deployment/Preflight.ts"
-export * from "./deployment/Readiness.ts"
+export { DiskFull, NotWritable, WorkingDirectoryMissing } from "./deployment/Preflight.ts"
+export {
+  AgentExitedEarly,
+  AgentUnreadable,
+  AgentVanished,
+  NoFirstOutput,
+  ReadinessError
+} from "./deployment/Readiness.ts"
 export { type FollowOptions } from "./home/Events.ts"
 export { HomeLimits, HomeUnusable, InvalidLimit, parseMaxActive } from "./home/Home.ts"
 export { type Choice, choose, defaultDirectory, HomeUnknown, resolvePath } from "./home/HomeChoice.ts"
@@ -48,7 +61,19 @@ export * as Metrics from "./reconcile/Metrics.ts"
 export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/Reaper.ts"
 export { type Turn, type Watched, type WatchOptions } from "./reconcile/Watch.ts"
-export * from "./registry/Admission.ts"
+export {
+  AdmissionRefused,
+  DepthExceeded,
+  DuplicateType,
+  HomeFull,
+  KeyConflict,
+  ParentNotRunning,
+  TaskFull,
+  TaskKeyTaken,
+  TooManyActive,
+  UnknownParent,
+  UnknownTask
+} from "./registry/Admission.ts"
 export type { AgentTotal, Histogram, ReleaseTotal, Totals } from "./registry/Counters.ts"
 export { type AgentEvent, Cleanup, EventCursor, HomeEvent } from "./registry/EventLog.ts"
 export {

@@ -7,11 +7,11 @@ import * as AgentCommand from "../src/agent/AgentCommand.ts"
 import { AgentExecutableMissing, AgentSpec, resolve } from "../src/agent/AgentCommand.ts"
 import { deniedVariables, environmentFor, isExportable, VariableName } from "../src/agent/AgentEnvironment.ts"
 import { summary, verdict } from "../src/agent/AgentOutput.ts"
-import { layer as filesLayer } from "../src/machine/Files.ts"
+import { Files, layer as filesLayer } from "../src/machine/Files.ts"
 
 const decode = Schema.decodeUnknownExit(AgentSpec)
 const findExecutable = (name: string, options: AgentCommand.LookupOptions) =>
-  Effect.provide(AgentCommand.findExecutable(name, options), filesLayer)
+  Effect.provide(Effect.flatMap(Files, (files) => AgentCommand.findExecutable(files, name, options)), filesLayer)
 const known = ["claude", "codex", "gemini", "opencode"] as const
 
 describe("AgentSpec", () => {

@@ -278,14 +278,14 @@ describe("checkOwned", () => {
     Effect.gen(function*() {
       yield* files.ensureDirectory(Path.join(root, "a", "b"), 0o700)
       for (const path of ["a", "a/b", "a/b/c/d", "missing/too", "..a", "a/../a"]) {
-        yield* checkOwned(root, Path.join(root, path))
+        yield* checkOwned(files, root, Path.join(root, path))
       }
     }))
 
-  test("what lies elsewhere, and the root itself, is refused", (_, root) =>
+  test("what lies elsewhere, and the root itself, is refused", (files, root) =>
     Effect.gen(function*() {
       for (const path of [root, Path.dirname(root), `${root}x`, "/etc/passwd", Path.join(root, "..", "x")]) {
-        assert.strictEqual(yield* code(checkOwned(root, path)), "ENOTDIR")
+        assert.strictEqual(yield* code(checkOwned(files, root, path)), "ENOTDIR")
       }
     }))
 
@@ -299,10 +299,10 @@ describe("checkOwned", () => {
         for (
           const [path, link] of [["link", "link"], ["link/sub/x", "link"], ["real/dangling", "real/dangling"]] as const
         ) {
-          const error = yield* Effect.flip(checkOwned(root, Path.join(root, path)))
+          const error = yield* Effect.flip(checkOwned(files, root, Path.join(root, path)))
           assert.deepInclude(error, { code: "ELOOP", path: Path.join(root, link) })
         }
-        yield* checkOwned(Path.join(root, "link"), Path.join(root, "link", "sub"))
+        yield* checkOwned(files, Path.join(root, "link"), Path.join(root, "link", "sub"))
       })
   )
 })

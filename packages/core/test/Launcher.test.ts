@@ -7,14 +7,16 @@ import * as Path from "node:path"
 import { parseExitRecord } from "../src/agent/ExitRecord.ts"
 import * as Launcher from "../src/deployment/Launcher.ts"
 import * as LauncherPrograms from "../src/deployment/LauncherPrograms.ts"
-import { layer as filesLayer } from "../src/machine/Files.ts"
+import { Files, layer as filesLayer } from "../src/machine/Files.ts"
 import * as Layout from "../src/machine/Layout.ts"
 import * as Attributes from "../src/machine/processes/Attributes.ts"
 
 const shells = [["dash"], ["bash", "--posix"]] as const
 
 const notice = "output is elsewhere: $(echo 'no') `no`"
-const programs = await Effect.runPromise(Effect.provide(LauncherPrograms.find(process.env.PATH), filesLayer))
+const programs = await Effect.runPromise(
+  Effect.provide(Effect.flatMap(Files, (files) => LauncherPrograms.find(files, process.env.PATH)), filesLayer)
+)
 const basic = { PATH: process.env.PATH ?? "/usr/bin:/bin" }
 
 interface Setup extends Partial<Launcher.LauncherOptions> {

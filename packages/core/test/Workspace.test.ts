@@ -12,6 +12,8 @@ afterAll(() => assert.deepStrictEqual(directories.left(), []))
 
 const homeId = "0123456789ab"
 
+const ensured = (project: string) => Effect.flatMap(Workspace.make, (ensure) => ensure(makeTask({ project }), homeId))
+
 const test = <A, E>(title: string, body: (project: string) => Effect.Effect<A, E, Files>) =>
   it.live(title, () => Effect.provide(Effect.flatMap(directories.make, body), layer))
 
@@ -19,7 +21,7 @@ describe("a project in which no workspace can be made", () => {
   test("is named with what to do, where its user may not write to it", (project) =>
     Effect.gen(function*() {
       Fs.chmodSync(project, 0o555)
-      const error = yield* Effect.flip(asOrdinaryUser(Workspace.ensure(makeTask({ project }), homeId)))
+      const error = yield* Effect.flip(asOrdinaryUser(ensured(project)))
       assert.deepInclude(error, { _tag: "WorkspaceUnusable", project, code: "EACCES" })
       assert.include(error.message, project)
       assert.include(error.message, "--project")
@@ -35,7 +37,7 @@ describe("a project in which no workspace can be made", () => {
         ...files,
         makeDirectory: (path) => Effect.fail(new FileError({ operation: "make the directory", path, code: "EROFS" }))
       })
-      const error = yield* Workspace.ensure(makeTask({ project }), homeId).pipe(
+      const error = yield* ensured(project).pipe(
         Effect.provideService(Files, readOnly),
         Effect.flip
       )
@@ -47,7 +49,7 @@ describe("a project in which no workspace can be made", () => {
   test("is named, where a link stands in the way, which it is told to replace", (project) =>
     Effect.gen(function*() {
       Fs.symlinkSync("/nowhere", Path.join(project, ".slipway"))
-      const error = yield* Effect.flip(Workspace.ensure(makeTask({ project }), homeId))
+      const error = yield* Effect.flip(ensured(project))
       assert.deepInclude(error, { project, code: "ELOOP" })
       assert.include(error.message, Path.join(project, ".slipway"))
     }))

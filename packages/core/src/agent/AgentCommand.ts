@@ -16,7 +16,7 @@
 import { Sentence } from "@slipway/tmux"
 import { Effect, Schema } from "effect"
 import * as Path from "node:path"
-import { Files } from "../machine/Files.ts"
+import type { Files } from "../machine/Files.ts"
 
 /** The agents that are known by name, and `command` for any other program. */
 export const AgentKind = Schema.Literals(["claude", "codex", "gemini", "opencode", "command"])
@@ -166,9 +166,10 @@ export interface LookupOptions {
  * caller's shell. The last component is kept, since some programs act by the name they were called by.
  */
 export const findExecutable = Effect.fnUntraced(function*(
+  files: Pick<Files["Service"], "findProgram">,
   name: string,
   options: LookupOptions
-): Effect.fn.Return<string, AgentExecutableMissing, Files> {
+): Effect.fn.Return<string, AgentExecutableMissing> {
   // An empty component of PATH means the working directory.
   const directories = (options.path ?? "").split(":")
   const candidates = name.includes("/")
@@ -176,7 +177,7 @@ export const findExecutable = Effect.fnUntraced(function*(
     : name === "" || options.path === undefined || options.path === ""
     ? []
     : directories.map((directory) => Path.resolve(options.cwd, directory, name))
-  const found = candidates.length === 0 ? undefined : yield* (yield* Files).findProgram(candidates)
+  const found = candidates.length === 0 ? undefined : yield* files.findProgram(candidates)
   if (found !== undefined) return found
   return yield* new AgentExecutableMissing({
     executable: name,

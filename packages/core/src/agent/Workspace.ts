@@ -33,34 +33,34 @@ export class WorkspaceUnusable extends Schema.TaggedError<WorkspaceUnusable>()("
 
 const unwritable: ReadonlySet<string> = new Set(["EACCES", "EPERM", "EROFS"])
 
-/** Makes what is missing of the workspace and writes `task.json`; safe to run again, and several times at once. */
-export const ensure = Effect.fnUntraced(function*(
-  task: Task,
-  homeId: string
-): Effect.fn.Return<string, WorkspaceUnusable, Files> {
-  const files = yield* Files
-  const workspace = directoryOf(task.project, task.id)
-  const make = Effect.gen(function*() {
-    const top = Path.join(task.project, ".slipway")
-    yield* checkOwned(task.project, Path.join(workspace, "agents"))
-    for (const directory of [top, workspace, Path.join(workspace, "agents")]) {
-      if ((yield* files.inspect(directory)) !== undefined) continue
-      yield* Effect.catchIf(files.makeDirectory(directory, 0o700), isThere, () => Effect.void)
-    }
-    const ignore = Path.join(top, ".gitignore")
-    if ((yield* files.inspect(ignore)) === undefined) yield* files.replaceFile(ignore, "*\n", 0o600)
-    const document = Path.join(workspace, "task.json")
-    if ((yield* files.inspect(document)) === undefined) {
-      // The home's id distinguishes the tasks of two homes in one project, for a rebuild of the registry from them.
-      const content = { ...Document.task(task), home_id: homeId }
-      yield* files.replaceFile(document, `${JSON.stringify(content, null, 2)}\n`, 0o600)
-    }
-  })
-  yield* Effect.mapError(
-    make,
-    ({ code, message }) => new WorkspaceUnusable({ path: workspace, project: task.project, code, reason: message })
-  )
-  return workspace
-})
+/** What makes the missing parts of a task's workspace and writes `task.json`; safe to run again, and several times at once. */
+export const make = Effect.map(Files, (files) =>
+  Effect.fnUntraced(function*(
+    task: Task,
+    homeId: string
+  ): Effect.fn.Return<string, WorkspaceUnusable> {
+    const workspace = directoryOf(task.project, task.id)
+    const make = Effect.gen(function*() {
+      const top = Path.join(task.project, ".slipway")
+      yield* checkOwned(files, task.project, Path.join(workspace, "agents"))
+      for (const directory of [top, workspace, Path.join(workspace, "agents")]) {
+        if ((yield* files.inspect(directory)) !== undefined) continue
+        yield* Effect.catchIf(files.makeDirectory(directory, 0o700), isThere, () => Effect.void)
+      }
+      const ignore = Path.join(top, ".gitignore")
+      if ((yield* files.inspect(ignore)) === undefined) yield* files.replaceFile(ignore, "*\n", 0o600)
+      const document = Path.join(workspace, "task.json")
+      if ((yield* files.inspect(document)) === undefined) {
+        // The home's id distinguishes the tasks of two homes in one project, for a rebuild of the registry from them.
+        const content = { ...Document.task(task), home_id: homeId }
+        yield* files.replaceFile(document, `${JSON.stringify(content, null, 2)}\n`, 0o600)
+      }
+    })
+    yield* Effect.mapError(
+      make,
+      ({ code, message }) => new WorkspaceUnusable({ path: workspace, project: task.project, code, reason: message })
+    )
+    return workspace
+  }))
 
 const isThere = (error: FileError): boolean => error.code === "EEXIST"

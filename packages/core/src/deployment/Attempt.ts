@@ -16,8 +16,6 @@ import * as Agent from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
 import { rowKind } from "../agent/Plan.ts"
 import { Home } from "../home/Home.ts"
-import type { Files } from "../machine/Files.ts"
-import type { Host } from "../machine/Host.ts"
 import { Observation } from "../reconcile/Observation.ts"
 import { Reconciler } from "../reconcile/Reconciler.ts"
 import { Ledger } from "../registry/Ledger.ts"
@@ -93,7 +91,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
   const session = yield* AgentSession
   const entry = yield* TaskEntry
   const { kinds } = yield* Resources
-  const looking = yield* Effect.context<Files | Host>()
+  const waitUntilUp = yield* Readiness.make
 
   const at = <A, R>(step: Step, effect: Effect.Effect<A, Reason, R>, limit = stepLimit) =>
     effect.pipe(
@@ -146,7 +144,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
     const exitRecord = yield* at(
       "readiness",
       Effect.raceFirst(
-        Effect.provideContext(Readiness.wait(plan.directory, running, agent), looking),
+        waitUntilUp(plan.directory, running, agent),
         takenOver(agentId)
       ),
       patience

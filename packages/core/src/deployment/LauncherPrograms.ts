@@ -7,16 +7,16 @@
  */
 import { Effect } from "effect"
 import * as Path from "node:path"
-import { Files } from "../machine/Files.ts"
+import type { Files } from "../machine/Files.ts"
 import type { Programs } from "./Launcher.ts"
 
 const systemDirectories = ["/usr/bin", "/bin", "/usr/sbin", "/sbin", "/run/current-system/sw/bin"]
 
-/** The programs as they are installed now. */
+/** The programs as they are installed now, with a caller's PATH. */
 export const find = Effect.fnUntraced(function*(
+  { findProgram }: Pick<Files["Service"], "findProgram">,
   path: string | undefined
-): Effect.fn.Return<Programs, never, Files> {
-  const { findProgram } = yield* Files
+): Effect.fn.Return<Programs> {
   const directories = [
     ...systemDirectories,
     ...(path ?? "").split(":").filter((directory) => Path.isAbsolute(directory))

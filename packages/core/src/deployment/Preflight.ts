@@ -65,28 +65,31 @@ export interface PreflightOptions {
   readonly project: string
 }
 
-/** Checks everything; answers with the executable's absolute path. */
-export const check = Effect.fn("Preflight.check")(function*(
-  options: PreflightOptions
-): Effect.fn.Return<string, PreflightError, Tmux | Files | Home> {
+/** The check, for as long as the home is open; it answers with the executable's absolute path. */
+export const make = Effect.gen(function*() {
   const files = yield* Files
   const home = yield* Home
   const tmux = yield* Tmux
-  yield* tmux.version
-  for (const directory of new Set([options.project, options.cwd])) {
-    // A link to a directory is fine here: the person named it.
-    const real = yield* Effect.mapError(
-      files.realPath(directory),
-      (error) =>
-        error.code === "ENOENT" || error.code === "ENOTDIR" ? new WorkingDirectoryMissing({ path: directory }) : error
-    )
-    if ((yield* files.inspect(real))?.kind !== "directory") {
-      return yield* new WorkingDirectoryMissing({ path: directory })
+
+  return Effect.fn("Preflight.check")(function*(
+    options: PreflightOptions
+  ): Effect.fn.Return<string, PreflightError> {
+    yield* tmux.version
+    for (const directory of new Set([options.project, options.cwd])) {
+      // A link to a directory is fine here: the person named it.
+      const real = yield* Effect.mapError(
+        files.realPath(directory),
+        (error) =>
+          error.code === "ENOENT" || error.code === "ENOTDIR" ? new WorkingDirectoryMissing({ path: directory }) : error
+      )
+      if ((yield* files.inspect(real))?.kind !== "directory") {
+        return yield* new WorkingDirectoryMissing({ path: directory })
+      }
     }
-  }
-  const executable = yield* findExecutable(options.executable, options)
-  if (!(yield* files.isWritable(home.agents))) return yield* new NotWritable({ path: home.agents })
-  const { freeBytes } = yield* files.space(home.agents)
-  if (freeBytes < requiredBytes) return yield* new DiskFull({ path: home.directory, freeBytes, requiredBytes })
-  return executable
+    const executable = yield* findExecutable(files, options.executable, options)
+    if (!(yield* files.isWritable(home.agents))) return yield* new NotWritable({ path: home.agents })
+    const { freeBytes } = yield* files.space(home.agents)
+    if (freeBytes < requiredBytes) return yield* new DiskFull({ path: home.directory, freeBytes, requiredBytes })
+    return executable
+  })
 })

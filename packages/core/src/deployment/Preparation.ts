@@ -5,7 +5,6 @@
  * It makes nothing of the deployment itself; a task's workspace, and a project's default task at first use, belong to
  * the task.
  */
-import type { Tmux } from "@slipway/tmux"
 import { Context, DateTime, Duration, Effect, Layer, Option, Schema } from "effect"
 import * as Path from "node:path"
 import * as Agent from "../agent/Agent.ts"
@@ -84,7 +83,8 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
   const ledger = yield* Ledger
   const { plan: planOwn } = yield* Resources
   const trees = yield* Worktree
-  const looking = yield* Effect.context<Files | Home | Tmux>()
+  const check = yield* Preflight.make
+  const ensureWorkspace = yield* Workspace.make
   const placement = yield* Placement.make
 
   /**
@@ -126,18 +126,15 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
     const cwd = request.cwd ?? task.project
     const command = resolve(request.agent, { isRoot: caller.isRoot })
     const overrides = request.environment ?? {}
-    const executable = yield* Effect.provideContext(
-      Preflight.check({
-        executable: command.argv[0],
-        path: overrides["PATH"] ?? caller.environment["PATH"],
-        cwd,
-        project: task.project
-      }),
-      looking
-    )
-    const programs = yield* Effect.provideContext(LauncherPrograms.find(caller.environment["PATH"]), looking)
+    const executable = yield* check({
+      executable: command.argv[0],
+      path: overrides["PATH"] ?? caller.environment["PATH"],
+      cwd,
+      project: task.project
+    })
+    const programs = yield* LauncherPrograms.find(files, caller.environment["PATH"])
     const placed = yield* placement.place(caller.openFiles, programs)
-    const workspace = yield* Effect.provideService(Workspace.ensure(task, home.id), Files, files)
+    const workspace = yield* ensureWorkspace(task, home.id)
     const launcher: Prepared["launcher"] = (agent, variables) => {
       const options: Launcher.LauncherOptions = {
         argv: [executable, ...command.argv.slice(1)],

@@ -85,56 +85,59 @@ const lastLine = (text: string): string => text.trimEnd().split("\n").at(-1)?.sl
 /** File events are lost on some file systems; so slow a poll costs almost nothing. */
 const pollMillis = 100
 
-/** Waits until the agent is up; answers with its exit record when it has already ended. */
-export const wait = Effect.fn("Readiness.wait")(function*(
-  directory: string,
-  running: Running,
-  { readiness, spec }: Pick<Agent, "readiness" | "spec">
-): Effect.fn.Return<Option.Option<ExitRecord>, ReadinessError, Files | Host> {
-  if (readiness.kind === "none") return Option.none()
-  return yield* Effect.scoped(watch(directory, running, readiness, spec.kind)).pipe(
-    Effect.catchTag("FileError", (error) => Effect.fail(new AgentUnreadable({ problem: error.message })))
-  )
-})
+/** The wait until an agent is up; it answers with its exit record when it has already ended. */
+export const make = Effect.gen(function*() {
+  const files = yield* Files
+  const host = yield* Host
 
-const watch = Effect.fnUntraced(
-  function*(directory: string, running: Running, readiness: Agent["readiness"], kind: AgentKind) {
-    const files = yield* Files
-    const host = yield* Host
-    const stderrTail = Effect.orElseSucceed(files.readTail(Path.join(directory, stderrFile), tailBytes), () => "")
-    const exitRecord = Effect.map(files.list(directory), parseExitRecord)
-    const changes = yield* files.watch(directory)
-    const begin = yield* Clock.monotonicTimeNanos
+  const watch = Effect.fnUntraced(
+    function*(directory: string, running: Running, readiness: Agent["readiness"], kind: AgentKind) {
+      const stderrTail = Effect.orElseSucceed(files.readTail(Path.join(directory, stderrFile), tailBytes), () => "")
+      const exitRecord = Effect.map(files.list(directory), parseExitRecord)
+      const changes = yield* files.watch(directory)
+      const begin = yield* Clock.monotonicTimeNanos
 
-    const assessExit = Effect.fnUntraced(function*(record: ExitRecord) {
-      if (record.code === 0) return record
-      return yield* new AgentExitedEarly({
-        ...record,
-        stderrTail: yield* stderrTail,
-        lastMessage: kind === "command"
-          ? null
-          : (yield* LogEnd.readSummary(kind, { files, path: Path.join(directory, stdoutFile) }))
-            .lastMessage?.slice(0, 500) ?? null
+      const assessExit = Effect.fnUntraced(function*(record: ExitRecord) {
+        if (record.code === 0) return record
+        return yield* new AgentExitedEarly({
+          ...record,
+          stderrTail: yield* stderrTail,
+          lastMessage: kind === "command"
+            ? null
+            : (yield* LogEnd.readSummary(kind, { files, path: Path.join(directory, stdoutFile) }))
+              .lastMessage?.slice(0, 500) ?? null
+        })
       })
-    })
 
-    while (true) {
-      const launcherGone = running.launcher === null || (yield* host.probe(running.launcher)) === "dead"
-      // Read after the launcher was found dead: a record that was written by then is seen.
-      const record = yield* exitRecord
-      if (Option.isSome(record)) return Option.some(yield* assessExit(record.value))
-      if (launcherGone) return yield* new AgentVanished({ stderrTail: yield* stderrTail })
-      if (readiness.kind === "output" && (yield* hasOutput(files, directory))) return Option.none()
-      const elapsedMillis = Number((yield* Clock.monotonicTimeNanos) - begin) / 1e6
-      const remaining = readiness.withinMillis - elapsedMillis
-      if (remaining <= 0) {
-        if (readiness.kind === "survive") return Option.none()
-        return yield* new NoFirstOutput({ withinMillis: readiness.withinMillis, stderrTail: yield* stderrTail })
+      while (true) {
+        const launcherGone = running.launcher === null || (yield* host.probe(running.launcher)) === "dead"
+        // Read after the launcher was found dead: a record that was written by then is seen.
+        const record = yield* exitRecord
+        if (Option.isSome(record)) return Option.some(yield* assessExit(record.value))
+        if (launcherGone) return yield* new AgentVanished({ stderrTail: yield* stderrTail })
+        if (readiness.kind === "output" && (yield* hasOutput(files, directory))) return Option.none()
+        const elapsedMillis = Number((yield* Clock.monotonicTimeNanos) - begin) / 1e6
+        const remaining = readiness.withinMillis - elapsedMillis
+        if (remaining <= 0) {
+          if (readiness.kind === "survive") return Option.none()
+          return yield* new NoFirstOutput({ withinMillis: readiness.withinMillis, stderrTail: yield* stderrTail })
+        }
+        yield* Effect.raceFirst(Queue.take(changes), Effect.sleep(Math.min(remaining, pollMillis)))
       }
-      yield* Effect.raceFirst(Queue.take(changes), Effect.sleep(Math.min(remaining, pollMillis)))
     }
-  }
-)
+  )
+
+  return Effect.fn("Readiness.wait")(function*(
+    directory: string,
+    running: Running,
+    { readiness, spec }: Pick<Agent, "readiness" | "spec">
+  ): Effect.fn.Return<Option.Option<ExitRecord>, ReadinessError> {
+    if (readiness.kind === "none") return Option.none()
+    return yield* Effect.scoped(watch(directory, running, readiness, spec.kind)).pipe(
+      Effect.catchTag("FileError", (error) => Effect.fail(new AgentUnreadable({ problem: error.message })))
+    )
+  })
+})
 
 const hasOutput = (files: Files["Service"], directory: string): Effect.Effect<boolean, FileError> =>
   Effect.map(files.inspect(Path.join(directory, stdoutFile)), (info) => info !== undefined && info.size > 0)

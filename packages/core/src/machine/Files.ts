@@ -369,8 +369,7 @@ export const layer: Layer.Layer<Files> = Layer.sync(Files, () =>
  * Components that do not exist are fine. The root itself may be reached through links: it is the caller's word.
  */
 export const checkOwned = Effect.fnUntraced(
-  function*(root: string, path: string): Effect.fn.Return<void, FileError, Files> {
-    const files = yield* Files
+  function*(files: Pick<Files["Service"], "inspect">, root: string, path: string): Effect.fn.Return<void, FileError> {
     const relative = Path.relative(root, path)
     if (relative === "" || relative === ".." || relative.startsWith(`..${Path.sep}`) || Path.isAbsolute(relative)) {
       return yield* new FileError({ operation: "use", path, code: "ENOTDIR" })

@@ -112,7 +112,7 @@ export const survey = Effect.fnUntraced(function*(options: {
   const readWorkspace = Effect.fnUntraced(function*(project: string, taskId: TaskId) {
     const path = Layout.directoryOf(project, taskId)
     const agents = Path.join(path, "agents")
-    const owned = yield* Effect.result(checkOwned(project, agents))
+    const owned = yield* Effect.result(checkOwned(files, project, agents))
     if (owned._tag === "Failure") {
       complain(path, owned.failure.message)
       return []

@@ -49,7 +49,7 @@ export class AgentDirectory extends Context.Service<
     Effect.gen(function*() {
       const files = yield* Files
       const home = yield* Home
-      const checked = (path: string) => Effect.provideService(checkOwned(home.directory, path), Files, files)
+      const checked = (path: string) => checkOwned(files, home.directory, path)
 
       const make = Effect.fn("AgentDirectory.make")(function*(
         ref: AgentDirectoryRef,

@@ -163,7 +163,7 @@ export class AgentSession extends Context.Service<
 
       const fence = (ref: AgentSessionRef) =>
         Effect.andThen(
-          Effect.provideService(checkOwned(home.directory, ref.directory), Files, files),
+          checkOwned(files, home.directory, ref.directory),
           files.removeFile(Path.join(ref.directory, launcherFile))
         )
 

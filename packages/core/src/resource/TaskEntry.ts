@@ -48,8 +48,7 @@ export class TaskEntry extends Context.Service<
     Effect.gen(function*() {
       const files = yield* Files
       // `<project>/.slipway/<task id>/agents/<agent id>.json`: everything below the project is checked.
-      const checked = (ref: TaskEntryRef) =>
-        Effect.provideService(checkOwned(Path.resolve(ref.workspace, "..", ".."), ref.entry), Files, files)
+      const checked = (ref: TaskEntryRef) => checkOwned(files, Path.resolve(ref.workspace, "..", ".."), ref.entry)
 
       const write = Effect.fn("TaskEntry.make")(function*(ref: TaskEntryRef, agent: Agent) {
         yield* checked(ref)
