@@ -313,6 +313,39 @@ describe("a registry", () => {
     }))
 
   guarantee(
+    "is rebuilt while tmux does not answer, tells whose session is not on record, and loses no agent by it",
+    (world) =>
+      Effect.gen(function*() {
+        const { id, running } = yield* using(
+          world,
+          (slipway) => Effect.map(slipway.deploy(lasting(world)), ({ agent }) => agent)
+        )
+        const server = running?.serverPid ?? assert.fail("no server")
+        yield* Effect.acquireRelease(
+          Effect.sync(() => process.kill(server, "SIGSTOP")),
+          () => Effect.ignore(Effect.try(() => process.kill(server, "SIGCONT")))
+        )
+        Fs.rmSync(registryOf(world))
+        const { agents, problems } = yield* rebuild(world)
+        assert.deepStrictEqual(agents.map(({ agent }) => [agent.state._tag, agent.running?.sessionId]), [[
+          "running",
+          ""
+        ]])
+        assert.deepStrictEqual(problems.map(({ subject }) => subject), [id])
+        assert.include(problems[0]?.reason, `tmux at ${world.socket} does not answer`)
+        process.kill(server, "SIGCONT")
+        yield* using(world, (slipway) =>
+          Effect.gen(function*() {
+            assert.deepStrictEqual(yield* slipway.reap(yield* slipway.reapPlan), [])
+            assert.strictEqual((yield* slipway.agent(id)).state._tag, "running")
+            yield* Scenario.finished(slipway, [id])
+          }))
+        return [id]
+      }),
+    60_000
+  )
+
+  guarantee(
     "is rebuilt from an entry whose directory is gone: what has ended stays so, what ran is lost",
     (world) =>
       Effect.gen(function*() {

@@ -7,7 +7,7 @@
  * is left. An entry that records an end takes precedence over a row that does not, and a deployment with an entry
  * counts as committed. So an agent that lives is never taken for one to be rolled back.
  */
-import { type Session, Target, Tmux } from "@slipway/tmux"
+import { Target, Tmux } from "@slipway/tmux"
 import { DateTime, Duration, Effect, Option, Schema } from "effect"
 import * as Path from "node:path"
 import { type Agent, AgentId, isFinal, type Running, sessionName } from "../agent/Agent.ts"
@@ -16,11 +16,12 @@ import { type Task, TaskId } from "../agent/Task.ts"
 import { Home } from "../home/Home.ts"
 import { checkOwned, Files } from "../machine/Files.ts"
 import { Host } from "../machine/Host.ts"
-import { agentMarker, homeMarker, launcherFile, ownerFile } from "../machine/Layout.ts"
+import { launcherFile, ownerFile } from "../machine/Layout.ts"
 import * as Layout from "../machine/Layout.ts"
 import { ProcessTree } from "../machine/ProcessTree.ts"
 import { randomHex } from "../machine/Random.ts"
 import type { Salvaged } from "../registry/sqlite/Restore.ts"
+import * as Sessions from "../resource/Sessions.ts"
 import * as Documents from "./Documents.ts"
 
 /** Where a restored agent was found. */
@@ -175,25 +176,26 @@ export const survey = Effect.fnUntraced(function*(options: {
     else if (!isForeign) complain(path, "nothing in it names its home")
   }
 
-  /** The sessions that bear our marks, by agent; a tmux that does not answer counts as one without sessions. */
-  const sessions = new Map<string, Session>()
-  for (
-    const socket of new Set([
-      home.socket,
-      ...rows.map(({ plan }) => plan.socket),
-      ...Array.from(entries.values(), ({ entry }) => entry.tmux_socket)
-    ])
-  ) {
-    for (
-      const { environment, session } of yield* Effect.orElseSucceed(tmux.server(socket).environments, () => [])
-    ) {
-      const id = environment[agentMarker]
-      if (environment[homeMarker] === home.id && id !== undefined) sessions.set(id, session)
-    }
-  }
+  const sockets = new Set([
+    home.socket,
+    ...rows.map(({ plan }) => plan.socket),
+    ...Array.from(entries.values(), ({ entry }) => entry.tmux_socket)
+  ])
+  const listings = new Map<string, Sessions.Listing>()
+  for (const socket of sockets) listings.set(socket, yield* Sessions.list(tmux.server(socket)))
+  /** The sessions that bear our marks, by agent, on whichever socket. */
+  const sessions = new Map(
+    Array.from(listings.values(), (listing) => Sessions.seenOf(listing, home.id)).flat()
+      .map(({ agentId, session }) => [agentId, session])
+  )
 
-  const runningOf = Effect.fnUntraced(function*({ agent_id: id, started_at: startedAt }: Documents.Entry) {
+  const runningOf = Effect.fnUntraced(function*(entry: Documents.Entry) {
+    const { agent_id: id, started_at: startedAt, tmux_socket: socket } = entry
     const session = sessions.get(id)
+    const listing = listings.get(socket)
+    if (session === undefined && listing?._tag === "NoAnswer") {
+      complain(id, `its session is not on record, since tmux at ${socket} does not answer: ${listing.reason}`)
+    }
     const age = DateTime.toEpochMillis(yield* DateTime.now) - DateTime.toEpochMillis(startedAt)
     const pane = session === undefined ? undefined : yield* processes.identify(session.panePid, id, lookPatience)
     const running: Running = {

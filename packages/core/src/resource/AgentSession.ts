@@ -12,7 +12,7 @@
  */
 import { Sentence } from "@slipway/tmux"
 import { Target, Tmux, TmuxCommandFailed, TmuxError } from "@slipway/tmux"
-import type { Session, TmuxServer } from "@slipway/tmux"
+import type { TmuxServer } from "@slipway/tmux"
 import { Context, Duration, Effect, Layer, Result, Schema } from "effect"
 import * as Path from "node:path"
 import type { Running, Subject } from "../agent/Agent.ts"
@@ -25,6 +25,7 @@ import { agentMarker, homeMarker, launcherFile } from "../machine/Layout.ts"
 import { doubtOf } from "../machine/processes/Terminate.ts"
 import { type ProcessSnapshot, type ProcessTableUnreadable, ProcessTree } from "../machine/ProcessTree.ts"
 import { bounded, type Presence, type Resource } from "./Resource.ts"
+import * as Sessions from "./Sessions.ts"
 
 /** What the session's environment bears beside the agent's own id: nothing secret, since others can see it. */
 export type Markers = Readonly<Record<string, string>>
@@ -54,16 +55,17 @@ const lookPatience = Duration.millis(100)
 const stopReserve = Duration.seconds(4)
 const tmuxLimit = Duration.millis(1000)
 
-type Sight =
-  | { readonly _tag: "Ours"; readonly session: Session }
-  | { readonly _tag: "Foreign" }
-  | { readonly _tag: "Absent" }
-  | { readonly _tag: "Unknown"; readonly reason: string }
+/** `Foreign`: another session has the name. */
+type Sight = Sessions.Sight | { readonly _tag: "Foreign" }
+
+const sightIn = (listing: Sessions.Listing, ref: AgentSessionRef, subject: Subject): Sight => {
+  const sight = Sessions.find(listing, subject)
+  const isTaken = listing._tag === "Listed" && listing.sessions.some(({ session }) => session.name === ref.session)
+  return sight._tag === "Absent" && isTaken ? { _tag: "Foreign" } : sight
+}
 
 const timesOf = ({ grace }: Subject): readonly [grace: Duration.Duration, reserve: Duration.Duration] =>
   grace === undefined ? [defaultGrace, killReserve] : [grace, stopReserve]
-
-const absent: Sight = { _tag: "Absent" }
 
 /** Whether pids that were recorded on `then` mean something here. */
 const reachOf = (then: HostIdentity | null, now: HostIdentity): "here" | "earlier-boot" | "elsewhere" => {
@@ -115,22 +117,6 @@ export class AgentSession extends Context.Service<
       const host = yield* Host
       const processes = yield* ProcessTree
 
-      const bearsMarks = (subject: Subject, environment: Readonly<Record<string, string>>) =>
-        environment[agentMarker] === subject.agentId && environment[homeMarker] === subject.homeId
-
-      // One query for all sessions: ours is known by its marks, whatever its name is by now. Only tmux's own answer
-      // makes a session absent; anything else is unknown.
-      const look = (server: TmuxServer, ref: AgentSessionRef, subject: Subject): Effect.Effect<Sight> =>
-        server.environments.pipe(
-          Effect.map((all): Sight => {
-            const ours = all.find(({ environment }) => bearsMarks(subject, environment))
-            if (ours !== undefined) return { _tag: "Ours", session: ours.session }
-            return all.some(({ session }) => session.name === ref.session) ? { _tag: "Foreign" } : absent
-          }),
-          Effect.catchTag("TmuxNoServer", () => Effect.succeed(absent)),
-          Effect.catch((error) => Effect.succeed<Sight>({ _tag: "Unknown", reason: error.message }))
-        )
-
       const make = Effect.fn("AgentSession.make")(function*(
         ref: AgentSessionRef,
         markers: Markers,
@@ -170,10 +156,10 @@ export class AgentSession extends Context.Service<
       // A tmux that hangs must not keep the processes from being ended.
       const ask = (server: TmuxServer, ref: AgentSessionRef, subject: Subject) =>
         bounded(
-          look(server, ref, subject),
+          Sessions.list(server),
           tmuxLimit,
-          (): Sight => ({ _tag: "Unknown", reason: "tmux does not answer" })
-        )
+          (): Sessions.Listing => ({ _tag: "NoAnswer", reason: "tmux does not answer" })
+        ).pipe(Effect.map((listing) => sightIn(listing, ref, subject)))
 
       const release = Effect.fn("AgentSession.release")(function*(
         ref: AgentSessionRef,
@@ -186,7 +172,7 @@ export class AgentSession extends Context.Service<
         }
         const server = tmux.server(ref.socket)
         const sight = yield* ask(server, ref, subject)
-        const pane = sight._tag === "Ours"
+        const pane = sight._tag === "Present"
           ? yield* processes.identify(sight.session.panePid, subject.agentId, lookPatience)
           : undefined
         const launchers = [
@@ -201,11 +187,11 @@ export class AgentSession extends Context.Service<
           roots: launchers,
           spare: launchers,
           since: sinceOf(subject, reach),
-          exclude: sight._tag === "Ours" ? [sight.session.serverPid] : [],
+          exclude: sight._tag === "Present" ? [sight.session.serverPid] : [],
           grace,
           limit: Duration.sum(grace, reserve)
         })
-        if (sight._tag === "Ours") {
+        if (sight._tag === "Present") {
           const kill = server.killSession(Target.id(sight.session.id, sight.session.serverPid))
           yield* bounded(Effect.ignore(kill), tmuxLimit, () => undefined)
         }
@@ -216,7 +202,7 @@ export class AgentSession extends Context.Service<
           if (ended._tag === "Survivors") return { _tag: "Survivors", processes: ended.processes }
           if (ended._tag === "Unknown") return failed(ended.reason)
           if (after._tag === "Unknown") return failed(`tmux could not be asked: ${after.reason}`)
-          if (after._tag === "Ours") return failed("the session is still there after it was killed")
+          if (after._tag === "Present") return failed("the session is still there after it was killed")
           // A tmux client that outlived its deployer may still run a launcher that can't be removed.
           if (fenced._tag === "Failure") return failed(fenced.failure.message)
           if (after._tag === "Foreign") return kept("the session of this name does not bear this agent's marks")
@@ -230,8 +216,9 @@ export class AgentSession extends Context.Service<
         subject: Subject
       ): Effect.fn.Return<Presence> {
         const sight = yield* ask(tmux.server(ref.socket), ref, subject)
-        if (sight._tag === "Ours") return { _tag: "Present" }
-        const seen: Presence = sight._tag === "Unknown" ? sight : { _tag: "Absent" }
+        const seen: Presence = sight._tag === "Foreign" ? { _tag: "Absent" } : sight
+        // A session that is there needs no scan of the processes.
+        if (seen._tag === "Present") return { _tag: "Present" }
         return presenceIn(subject, host.identity, seen, yield* Effect.result(processes.snapshot))
       })
 
