@@ -59,7 +59,7 @@ export { type OutputOptions, SelfStopRefused, type StopRequest } from "./reconci
 export { type Diagnosis, type Finding } from "./reconcile/Doctor.ts"
 export * as Metrics from "./reconcile/Metrics.ts"
 export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
-export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/Reaper.ts"
+export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/ReapPlan.ts"
 export { type Turn, type Watched, type WatchOptions } from "./reconcile/Watch.ts"
 export {
   AdmissionRefused,

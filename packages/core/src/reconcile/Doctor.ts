@@ -19,7 +19,8 @@ import { Counters, type ReleaseTotal } from "../registry/Counters.ts"
 import { Ledger } from "../registry/Ledger.ts"
 import type { RegistryError } from "../registry/RegistryError.ts"
 import { isCurrent } from "../resource/TaskEntry.ts"
-import { type Item, Reaper } from "./Reaper.ts"
+import { Reaper } from "./Reaper.ts"
+import type { Item } from "./ReapPlan.ts"
 
 export interface Finding {
   readonly kind: string

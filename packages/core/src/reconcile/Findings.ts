@@ -5,7 +5,7 @@
  * An orphan counts when the reap dealt with it, a stray when it was seen.
  */
 import type { Found } from "../registry/Counters.ts"
-import type { Item, Reaped } from "./Reaper.ts"
+import type { Item, Reaped } from "./ReapPlan.ts"
 
 /** The verdicts that make an orphan. */
 export const orphans = [

@@ -9,7 +9,7 @@ import { durationOf } from "../agent/InvalidRequest.ts"
 import type { ReaperRunning } from "../home/ReaperLock.ts"
 import type { FileError } from "../machine/Files.ts"
 import type { RegistryError } from "../registry/RegistryError.ts"
-import type { Reaped } from "./Reaper.ts"
+import type { Reaped } from "./ReapPlan.ts"
 
 export interface WatchOptions {
   /** From the end of a turn to the beginning of the next; 30 seconds by default. */
