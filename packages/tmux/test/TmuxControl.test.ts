@@ -176,7 +176,7 @@ describe("TmuxControl and its client", () => {
         process.kill(pid, "SIGKILL")
         yield* eventually(Effect.map(clients(socket), (pids) => pids.length === 0))
         // What is asked before this process has reaped its client may be lost with it.
-        yield* until(() => !isAlive(pid))
+        yield* until(() => isReaped(pid))
         yield* server.newSession({ name: sessionName("two"), environment: {}, script })
         assert.deepStrictEqual((yield* server.sessions).map(({ name }) => name), ["one", "two"])
         assert.deepStrictEqual(yield* clients(socket), [])
