@@ -2,6 +2,7 @@
  * What the command itself can refuse, beside what the library refuses: input that is not usable, and ids that name nothing.
  */
 import type {
+  AgentAmbiguous,
   AgentNotFound,
   CreateTaskError,
   DeployError,
@@ -17,6 +18,7 @@ import type {
   RegistryError,
   SelfStopRefused,
   SetLimitsError,
+  TaskAmbiguous,
   TaskNotFound,
   WorkingDirectoryUnusable
 } from "@slipway/core"
@@ -65,6 +67,7 @@ export class MetricsUnservable extends Schema.TaggedError<MetricsUnservable>()("
 
 /** Every failure that a command can end with. */
 export type Failure =
+  | AgentAmbiguous
   | AgentNotFound
   | CreateTaskError
   | DeployError
@@ -81,6 +84,7 @@ export type Failure =
   | RegistryError
   | SelfStopRefused
   | SetLimitsError
+  | TaskAmbiguous
   | TaskNotFound
   | UsageError
   | WorkingDirectoryUnusable

@@ -50,6 +50,8 @@ type Tag = Exclude<Failure, DeployError>["_tag"] | DeployError["reason"]["_tag"]
 /** By tag, for a failure before anything was made; what fails later is `rolledBack` or `leftBehind`, whatever the tag. */
 const beforeAnything = {
   UsageError: usage,
+  AgentAmbiguous: usage,
+  TaskAmbiguous: usage,
   InvalidLimit: usage,
   InvalidRequest: usage,
   InvalidResources: usage,

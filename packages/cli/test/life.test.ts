@@ -53,6 +53,34 @@ describe("tasks", () => {
       assert.notInclude(table.stdout + human.stdout, "\u001b", "a description can't drive the terminal")
     }))
 
+  it.live("and agents are named by the beginnings of their ids, and none is touched where several begin so", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const one = yield* box.deploy("sleep 100", ["--type", "reviewer"])
+      const other = yield* box.deploy("sleep 100", ["--type", "reviser"])
+      const part = one.agent_id.slice(0, -2)
+      assert.strictEqual((yield* box.json(["show", part])).value.agent_id, one.agent_id)
+      assert.strictEqual((yield* box.json(["task", "show", one.task_id.slice(0, -2)])).value.task_id, one.task_id)
+      for (
+        const args of [["stop", "reviewer", "rev"], ["show", "rev"], ["logs", "rev"], ["wait", "rev"], [
+          "land",
+          "rev",
+          "--onto",
+          "main"
+        ]]
+      ) {
+        const { code, value } = yield* box.json(args)
+        assert.deepStrictEqual([code, value.error_tag], [2, "AgentAmbiguous"], args.join(" "))
+        assert.include(value.error, one.agent_id)
+        assert.include(value.error, other.agent_id)
+      }
+      assert.lengthOf((yield* box.json(["ps"])).value.agents, 2)
+      const { value: stopped } = yield* box.json(["stop", "reviewer", part])
+      assert.deepStrictEqual(idsOf(stopped), [one.agent_id])
+      yield* box.json(["stop", "revi"]).pipe(Effect.map(({ code }) => assert.strictEqual(code, 2)))
+      assert.strictEqual((yield* box.json(["stop", "reviser"])).code, 0)
+    }))
+
   it.live("are made once under a key", () =>
     Effect.gen(function*() {
       const box = yield* sandbox

@@ -42,6 +42,8 @@ export interface Client {
   ) => Promise<Success<Facade["createTask"]>>
   readonly tasks: (options?: CallOptions) => Promise<Success<Facade["tasks"]>>
   readonly task: (id: string, options?: CallOptions) => Promise<Success<Facade["task"]>>
+  readonly selectAgent: (text: string, options?: CallOptions) => Promise<Success<Facade["selectAgent"]>>
+  readonly selectTask: (text: string, options?: CallOptions) => Promise<Success<Facade["selectTask"]>>
   readonly agents: (
     filter?: Parameters<Facade["agents"]>[0],
     options?: CallOptions
@@ -98,6 +100,8 @@ export const open = (options: SlipwayOptions = {}): Promise<Client> => {
     createTask: (input, call) => run(slipway.createTask(input), call),
     tasks: (call) => run(slipway.tasks, call),
     task: (id, call) => run(slipway.task(id), call),
+    selectAgent: (text, call) => run(slipway.selectAgent(text), call),
+    selectTask: (text, call) => run(slipway.selectTask(text), call),
     agents: (filter, call) => run(slipway.agents(filter), call),
     agent: (id, call) => run(slipway.agent(id), call),
     events: (id, call) => run(slipway.events(id), call),

@@ -6,9 +6,8 @@
  * a tmux client. That client keeps the program running until the layer's scope is closed: `Effect.provide` does so by
  * itself, a `ManagedRuntime` has to be disposed.
  */
-import { Sentence } from "@slipway/tmux"
 import { Context, DateTime, type Duration, Effect, Layer, Option, Result, Schema, type Scope, Stream } from "effect"
-import type { Agent } from "./agent/Agent.ts"
+import type { Agent, AgentId } from "./agent/Agent.ts"
 import { durationOf, invalid, type InvalidRequest } from "./agent/InvalidRequest.ts"
 import { worktreeOf } from "./agent/Plan.ts"
 import { fromRequest, type Task, type TaskCounts, TaskId, TaskRequest } from "./agent/Task.ts"
@@ -40,6 +39,7 @@ import { Observation } from "./reconcile/Observation.ts"
 import { Prune, type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./reconcile/Reaper.ts"
 import { Reconciler } from "./reconcile/Reconciler.ts"
+import * as Selection from "./reconcile/Selection.ts"
 import { Stop } from "./reconcile/Stop.ts"
 import * as Watch from "./reconcile/Watch.ts"
 import type { Watched, WatchOptions } from "./reconcile/Watch.ts"
@@ -59,16 +59,6 @@ import type { Landed, LandError, LandRequest } from "./resource/worktree/Land.ts
 import { Worktree } from "./resource/worktree/Worktree.ts"
 import { callerOf, services, type ServicesOptions } from "./Services.ts"
 
-/** There is no such task in this home. */
-export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { taskId: Schema.String }) {
-  static {
-    Sentence.shown(this)
-  }
-  override get message() {
-    return `there is no task ${JSON.stringify(this.taskId)} in this home; 'slipway task list' shows those there are`
-  }
-}
-
 /** What `createTask` takes: the request with plain strings. */
 export type TaskInput = typeof TaskRequest.Encoded
 
@@ -85,8 +75,8 @@ export class Slipway extends Context.Service<Slipway, {
   readonly setLimits: (limits: Partial<HomeLimits>) => Effect.Effect<HomeLimits, InvalidLimit | Limits.SetLimitsError>
   readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
-  readonly task: (id: string) => Effect.Effect<Task, RegistryError | TaskNotFound>
-  readonly taskCounts: (id: string) => Effect.Effect<TaskCounts, RegistryError | TaskNotFound>
+  readonly task: (id: string) => Effect.Effect<Task, RegistryError | Selection.TaskNotFound>
+  readonly taskCounts: (id: string) => Effect.Effect<TaskCounts, RegistryError | Selection.TaskNotFound>
   /** Deploys an agent that outlives the caller: commits whole, or leaves nothing behind. */
   readonly deploy: (input: DeployInput, observer?: Observer) => Effect.Effect<Deployment, DeployError>
   /** Deploys an agent that is stopped, with proof, when the scope closes. */
@@ -94,6 +84,17 @@ export class Slipway extends Context.Service<Slipway, {
     input: DeployInput,
     observer?: Observer
   ) => Effect.Effect<Deployment, DeployError, Scope.Scope>
+  /**
+   * The agent that a part of an id means, as a person types it: the one whose id begins so, or the one live agent of that
+   * type. Reads, and changes nothing. Several are refused by name: nothing is guessed.
+   */
+  readonly selectAgent: (
+    text: string
+  ) => Effect.Effect<AgentId, AgentNotFound | RegistryError | Selection.AgentAmbiguous>
+  /** The task that a part of an id means: the one whose id begins so. */
+  readonly selectTask: (
+    text: string
+  ) => Effect.Effect<Task, RegistryError | Selection.TaskAmbiguous | Selection.TaskNotFound>
   readonly agents: (filter?: AgentSelection) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
   readonly agent: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
   readonly events: (id: string) => Effect.Effect<ReadonlyArray<AgentEvent>, AgentNotFound | RegistryError>
@@ -170,6 +171,7 @@ const make = Effect.gen(function*() {
   const idle = yield* IdleServer
   const trees = yield* Worktree
   const ensureWorkspace = yield* Workspace.make
+  const selection = yield* Selection.make
   const isTaskId = Schema.is(TaskId)
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
@@ -194,7 +196,7 @@ const make = Effect.gen(function*() {
 
   const task = Effect.fn("Slipway.task")(function*(id: string) {
     const found = isTaskId(id) ? yield* ledger.task(id) : Option.none()
-    return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
+    return Option.isSome(found) ? found.value : yield* new Selection.TaskNotFound({ taskId: id })
   })
 
   const reap = Effect.fn("Slipway.reap")(function*(plan: ReapPlan, options?: ReapOptions) {
@@ -223,6 +225,8 @@ const make = Effect.gen(function*() {
     taskCounts: (id) => Effect.flatMap(task(id), (found) => ledger.taskCounts(found.id)),
     deploy: deployer.deploy,
     deployScoped: deployer.deployScoped,
+    selectAgent: selection.agent,
+    selectTask: selection.task,
     agents: (filter = {}) => Effect.tap(agents.list(filter), idle.end),
     agent: agents.get,
     events: agents.events,

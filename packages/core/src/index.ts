@@ -60,6 +60,7 @@ export { type Diagnosis, type Finding } from "./reconcile/Doctor.ts"
 export * as Metrics from "./reconcile/Metrics.ts"
 export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/ReapPlan.ts"
+export { AgentAmbiguous, TaskAmbiguous, TaskNotFound } from "./reconcile/Selection.ts"
 export { type Turn, type Watched, type WatchOptions } from "./reconcile/Watch.ts"
 export {
   AdmissionRefused,
@@ -91,4 +92,4 @@ export { GitFailed } from "./resource/worktree/Git.ts"
 export { type Landed, LandError, LandRefused, type LandRequest } from "./resource/worktree/Land.ts"
 export { WorktreeFailed } from "./resource/worktree/Making.ts"
 export { BranchTaken, WorktreeRefused, WorktreeRequest } from "./resource/worktree/Planning.ts"
-export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput, TaskNotFound } from "./Slipway.ts"
+export { type CreateTaskError, Slipway, type SlipwayOptions, type TaskInput } from "./Slipway.ts"

@@ -151,6 +151,36 @@ export const guarantees = (test: (title: string, body: Body) => void): void => {
       yield* nothingLeft(subject)
     }))
 
+  test("a part of an id selects the one agent that it can mean, and several are refused by name", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "steady")
+      const type = agent.type
+      assert.strictEqual(yield* slipway.selectAgent(agent.id), agent.id)
+      assert.strictEqual(yield* slipway.selectAgent(agent.id.slice(0, -3)), agent.id)
+      assert.strictEqual(yield* slipway.selectAgent(type.slice(0, 3)), agent.id)
+      for (const text of ["", "nobody", `${agent.id}0`, "nobody-260102-030405-0a1b2c"]) {
+        assert.propertyVal(yield* Effect.flip(slipway.selectAgent(text)), "_tag", "AgentNotFound")
+      }
+      yield* slipway.stop([agent.id])
+      const { agent: next } = yield* deploy(subject, "steady")
+      // The type means the live one, and a beginning of it any.
+      assert.strictEqual(yield* slipway.selectAgent(type), next.id)
+      const refused = yield* Effect.flip(slipway.selectAgent(type.slice(0, 3)))
+      assert.propertyVal(refused, "_tag", "AgentAmbiguous")
+      assert.include(refused.message, agent.id)
+      assert.include(refused.message, next.id)
+      yield* slipway.stop([next.id])
+      assert.propertyVal(yield* Effect.flip(slipway.selectAgent(type)), "_tag", "AgentAmbiguous")
+
+      const [one] = yield* slipway.tasks
+      assert.strictEqual((yield* slipway.selectTask(one?.id.slice(0, -1) ?? "none")).id, one?.id)
+      yield* slipway.createTask({ description: "another", project: subject.project })
+      assert.propertyVal(yield* Effect.flip(slipway.selectTask("TASK-")), "_tag", "TaskAmbiguous")
+      assert.propertyVal(yield* Effect.flip(slipway.selectTask("TASK-x")), "_tag", "TaskNotFound")
+      yield* nothingLeft(subject)
+    }))
+
   test("a key makes one task, and a repeated call finds it with its workspace", (subject) =>
     Effect.gen(function*() {
       const slipway = yield* Slipway

@@ -31,7 +31,7 @@ const wholeLines = <E>(bytes: Stream.Stream<Uint8Array, E>): Stream.Stream<Uint8
 
 export const attach = Command.make(
   "attach",
-  { agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id")) },
+  { agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id, or the beginning of it")) },
   Effect.fnUntraced(function*(given) {
     const output = yield* Output
     const slipway = yield* Slipway
@@ -41,7 +41,7 @@ export const attach = Command.make(
         hint: "use 'logs' or 'wait' with --json"
       })
     }
-    const agent = yield* slipway.agent(given.agent)
+    const agent = yield* slipway.agent(yield* slipway.selectAgent(given.agent))
     const { id } = agent
     if (Agent.isActive(agent.state)) {
       yield* output.note(`${id} is ${Text.state(agent)}; Ctrl-C leaves it running`)

@@ -10,13 +10,13 @@ import { Output } from "../Output.ts"
 export const diff = Command.make(
   "diff",
   {
-    agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id")),
+    agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id, or the beginning of it")),
     stat: toggle("stat", "Only which files changed, and by how much")
   },
   Effect.fnUntraced(function*({ agent, stat }) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const { base, from, patch } = yield* slipway.diff(agent, { stat })
+    const { base, from, patch } = yield* slipway.diff(yield* slipway.selectAgent(agent), { stat })
     if (output.json) return yield* output.answer({ agent_id: agent, base, from, patch }, "")
     yield* output.bytes("stdout", new TextEncoder().encode(patch))
   }, Effect.provide(Open.layer))

@@ -16,7 +16,7 @@ const hows = {
 export const land = Command.make(
   "land",
   {
-    agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id")),
+    agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id, or the beginning of it")),
     onto: text("onto", "BRANCH", "The branch that gets the work"),
     check: text("check", "CMD", "A shell command that has to succeed on the result, before the branch moves").pipe(
       Flag.optional
@@ -25,7 +25,7 @@ export const land = Command.make(
   Effect.fnUntraced(function*({ agent, check, onto }) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const landed = yield* slipway.land(agent, { onto, check: Option.getOrUndefined(check) })
+    const landed = yield* slipway.land(yield* slipway.selectAgent(agent), { onto, check: Option.getOrUndefined(check) })
     yield* output.answer(
       { success: true, agent_id: agent, onto: landed.onto, commit: landed.commit, how: landed.how, tree: landed.tree },
       `the work of ${output.paint("bold", agent)} ${hows[landed.how]}: ${landed.onto} is at ${

@@ -12,7 +12,7 @@ import { Output } from "../Output.ts"
 export const logs = Command.make(
   "logs",
   {
-    agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id")),
+    agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id, or the beginning of it")),
     follow: toggle("follow", "Go on until the agent has ended").pipe(Flag.withAlias("f")),
     stderr: toggle("stderr", "Show standard error in place of standard output"),
     tail: count("tail", "N", "Begin with the last N lines").pipe(Flag.withAlias("n"), Flag.optional)
@@ -26,7 +26,7 @@ export const logs = Command.make(
         hint: "leave one of them out"
       })
     }
-    const agent = yield* slipway.agent(given.agent)
+    const agent = yield* slipway.agent(yield* slipway.selectAgent(given.agent))
     const { id } = agent
     const stream = stderr ? "stderr" : "stdout"
     const bytes = agent.state._tag === "rolled-back"

@@ -17,7 +17,7 @@ export const ps = Command.make(
   Effect.fnUntraced(function*({ all, task }) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const taskId = Option.isSome(task) ? (yield* slipway.task(task.value)).id : undefined
+    const taskId = Option.isSome(task) ? (yield* slipway.selectTask(task.value)).id : undefined
     const found = yield* slipway.agents({ taskId, activeOnly: !all })
     // This query itself reconciles the agents that had ended unseen.
     const agents = Family.liveFirst(all ? found : found.filter((agent) => Agent.isActive(agent.state)))

@@ -77,11 +77,11 @@ const lines = (
 
 export const show = Command.make(
   "show",
-  { agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id")) },
+  { agent: Argument.String("agent").pipe(Argument.withDescription("The agent's id, or the beginning of it")) },
   Effect.fnUntraced(function*(given) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const agent = yield* slipway.agent(given.agent)
+    const agent = yield* slipway.agent(yield* slipway.selectAgent(given.agent))
     const { id } = agent
     const events = yield* slipway.events(id)
     const seen = yield* viewOf(agent)

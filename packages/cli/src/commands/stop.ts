@@ -13,7 +13,10 @@ import { Output } from "../Output.ts"
 import * as Text from "../Text.ts"
 
 const config = {
-  agents: Argument.String("agent").pipe(Argument.withDescription("The agents' ids"), Argument.variadic()),
+  agents: Argument.String("agent").pipe(
+    Argument.withDescription("The agents' ids, or their beginnings"),
+    Argument.variadic()
+  ),
   task: text("task", "TASK", "Stop all agents of this task").pipe(Flag.optional),
   all: toggle("all", "Stop all agents of this home"),
   grace: duration("grace", "How long an agent may take to end by itself before it is killed (default: 5s)").pipe(
@@ -35,18 +38,19 @@ const meant = Effect.fnUntraced(function*({ agents, all, task }: Options) {
     })
   }
   if (agents.length === 0) {
-    const taskId = Option.isSome(task) ? (yield* slipway.task(task.value)).id : undefined
+    const taskId = Option.isSome(task) ? (yield* slipway.selectTask(task.value)).id : undefined
     const found = yield* slipway.agents({ taskId, activeOnly: true })
     return { found: found.filter((agent) => Agent.isActive(agent.state)), missing: [] }
   }
-  const missing: Array<string> = []
-  const found: Array<Agent.Agent> = []
-  for (const id of new Set(agents)) {
-    const agent = yield* Effect.catchTag(slipway.agent(id), "AgentNotFound", () => Effect.succeed(undefined))
-    if (agent === undefined) missing.push(id)
-    else found.push(agent)
+  const missing = new Set<string>()
+  const found = new Map<string, Agent.Agent>()
+  for (const name of agents) {
+    yield* Effect.flatMap(slipway.selectAgent(name), slipway.agent).pipe(
+      Effect.map((agent) => void found.set(agent.id, agent)),
+      Effect.catchTag("AgentNotFound", () => Effect.sync(() => void missing.add(name)))
+    )
   }
-  return { found, missing }
+  return { found: [...found.values()], missing: [...missing] }
 })
 
 const run = Effect.fnUntraced(function*(options: Options) {

@@ -110,11 +110,11 @@ const nodeView = ({ agent, children }: Family.Node): NodeView => ({
 
 const show = Command.make(
   "show",
-  { task: Argument.String("task").pipe(Argument.withDescription("The task's id")) },
+  { task: Argument.String("task").pipe(Argument.withDescription("The task's id, or the beginning of it")) },
   Effect.fnUntraced(function*(given) {
     const output = yield* Output
     const slipway = yield* Slipway
-    const task = yield* slipway.task(given.task)
+    const task = yield* slipway.selectTask(given.task)
     const agents = yield* slipway.agents({ taskId: task.id })
     // Asked after the query for the agents, which reconciles those that have ended.
     const counts = yield* slipway.taskCounts(task.id)

@@ -15,7 +15,10 @@ const ownCode = (agent: Agent.Agent): number => agent.state._tag === "exited" ? 
 export const wait = Command.make(
   "wait",
   {
-    agents: Argument.String("agent").pipe(Argument.withDescription("The agents' ids"), Argument.variadic({ min: 1 })),
+    agents: Argument.String("agent").pipe(
+      Argument.withDescription("The agents' ids, or their beginnings"),
+      Argument.variadic({ min: 1 })
+    ),
     timeout: duration("timeout", "How long to wait at most; then the exit code is 124").pipe(Flag.optional),
     exitCode: toggle(
       "exit-code",
@@ -26,7 +29,7 @@ export const wait = Command.make(
     const output = yield* Output
     const status = yield* ExitCode.ExitStatus
     const slipway = yield* Slipway
-    const ids = (yield* Effect.forEach([...new Set(agents)], slipway.agent)).map(({ id }) => id)
+    const ids = [...new Set(yield* Effect.forEach(agents, slipway.selectAgent))]
     const told = (id: Agent.AgentId) => Effect.tap(slipway.wait(id), (agent) => output.line(Text.story(agent)))
     const waiting = yield* Effect.forkChild(Effect.forEach(ids, told, { concurrency: "unbounded" }))
     const ended = Option.isSome(timeout)

@@ -6,7 +6,7 @@
  * lock. So two processes never both leave a state. What the ledger promises of every write stands in `Registry`.
  */
 import { Context, type Effect, type Option, type Result } from "effect"
-import type { Agent, AgentId, State } from "../agent/Agent.ts"
+import type { Agent, AgentId, AgentType, State } from "../agent/Agent.ts"
 import type { Task, TaskCounts, TaskId } from "../agent/Task.ts"
 import type { AdmissionRefused, Decision, HomeLimit, TaskKeyTaken } from "./Admission.ts"
 import type { TransitionEvent } from "./EventLog.ts"
@@ -45,6 +45,13 @@ export class Ledger extends Context.Service<Ledger, {
   readonly agent: (id: AgentId) => Effect.Effect<Option.Option<Agent>, RegistryError>
   /** Newest first. */
   readonly agents: (filter: AgentFilter) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  /** Those whose id begins with this text, newest first; goes through all ids, and reads no document. */
+  readonly agentsNamed: (
+    beginning: string
+  ) => Effect.Effect<
+    ReadonlyArray<{ readonly id: AgentId; readonly type: AgentType; readonly isActive: boolean }>,
+    RegistryError
+  >
   /** Applies a pure transition to one row; answers the row as it is stored after it. */
   readonly transition: <E>(
     id: AgentId,

@@ -39,8 +39,11 @@ export const make = Effect.acquireRelease(
             // It ended by itself.
           }
         }
-        // Node 22 fails where something was written meanwhile; Node 24 leaves it without a word.
-        Fs.rmSync(world.root, { recursive: true, force: true, maxRetries: 20, retryDelay: 10 })
+        try {
+          Fs.rmSync(world.root, { recursive: true, force: true })
+        } catch {
+          // Node 22 fails where something was written meanwhile; Node 24 leaves it without a word.
+        }
       }
       if (Fs.existsSync(world.root)) throw new Error(`${world.root} can't be removed`)
     })

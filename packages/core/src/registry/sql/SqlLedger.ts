@@ -3,7 +3,7 @@
  * changes.
  */
 import { Effect, Option, Schema } from "effect"
-import { type Agent, StateTag } from "../../agent/Agent.ts"
+import { Agent, StateTag } from "../../agent/Agent.ts"
 import { isSameRequest, type Task } from "../../agent/Task.ts"
 import { decide, TaskKeyTaken } from "../Admission.ts"
 import type { TransitionEvent } from "../EventLog.ts"
@@ -18,6 +18,9 @@ import * as SqlCounters from "./SqlCounters.ts"
 import * as SqlEventLog from "./SqlEventLog.ts"
 
 const StatusRows = Schema.Array(Schema.Struct({ id: Schema.String, status: StateTag }))
+const NameRows = Schema.Array(
+  Schema.Struct({ id: Agent.fields.id, type: Agent.fields.type, is_active: Schema.Int })
+)
 const CheckRows = Schema.Array(Schema.Struct({ quick_check: Schema.String }))
 const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
 
@@ -25,6 +28,7 @@ export const make = (database: Database): Ledger["Service"] => {
   const { decode, guarded, sql, transaction } = database
   const decodeTaskCounts = decode(TaskCountRows)
   const decodeStatuses = decode(StatusRows)
+  const decodeNames = decode(NameRows)
   const decodeChecks = decode(CheckRows)
   const reading = Reading.make(database)
   const admissionFacts = AdmissionFacts.make(database, reading)
@@ -106,6 +110,19 @@ export const make = (database: Database): Ledger["Service"] => {
     agent: (id) => guarded("read the agent", Effect.map(reading.agent(id), Option.fromUndefinedOr)),
 
     agents: (filter) => guarded("list the agents", reading.agents(filter)),
+
+    agentsNamed: (beginning) =>
+      guarded(
+        "find the agents of that name",
+        Effect.map(
+          Effect.flatMap(
+            sql`SELECT id, type, is_active FROM agents WHERE substr(id, 1, ${beginning.length}) = ${beginning}
+                ORDER BY created_at DESC, id DESC`,
+            decodeNames
+          ),
+          (rows) => rows.map(({ id, is_active, type }) => ({ id, type, isActive: is_active === 1 }))
+        )
+      ),
 
     transition: (id, f, event) =>
       transaction(

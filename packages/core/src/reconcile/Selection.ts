@@ -1,0 +1,116 @@
+/**
+ * What a person means by a part of an id: the one agent, or the one task, whose id begins so. Several are named and never
+ * guessed among.
+ *
+ * An agent's id begins with its type, so a type is the beginning of an id too. Where several ids begin with what was
+ * given, those of that very type go before those of a longer one; and where one of these alone is active, it is meant:
+ * a task has one live agent of a type. A whole id is looked up by itself and costs one indexed read. Only a part makes the
+ * registry go through its ids.
+ */
+import { Sentence } from "@slipway/tmux"
+import { Effect, Option, Result, Schema } from "effect"
+import { AgentId, type AgentType } from "../agent/Agent.ts"
+import { type Task, TaskId } from "../agent/Task.ts"
+import { Ledger } from "../registry/Ledger.ts"
+import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
+
+/** There is no such task in this home. */
+export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFound", { taskId: Schema.String }) {
+  static {
+    Sentence.shown(this)
+  }
+  override get message() {
+    return `there is no task ${JSON.stringify(this.taskId)} in this home; 'slipway task list' shows those there are`
+  }
+}
+
+const mostNamed = 5
+
+const named = (candidates: ReadonlyArray<string>): string =>
+  candidates.length <= mostNamed
+    ? candidates.join(", ")
+    : `${candidates.slice(0, mostNamed).join(", ")} and ${candidates.length - mostNamed} more`
+
+/** Several agents have ids that begin so; nothing was done to any. */
+export class AgentAmbiguous extends Schema.TaggedError<AgentAmbiguous>()("AgentAmbiguous", {
+  given: Schema.String,
+  /** All of them, newest first. */
+  candidates: Schema.Array(AgentId)
+}) {
+  static {
+    Sentence.shown(this)
+  }
+  override get message() {
+    return `${JSON.stringify(this.given)} may be any of ${this.candidates.length} agents: ${
+      named(this.candidates)
+    }; give more of the id`
+  }
+}
+
+/** Several tasks have ids that begin so; nothing was done about any. */
+export class TaskAmbiguous extends Schema.TaggedError<TaskAmbiguous>()("TaskAmbiguous", {
+  given: Schema.String,
+  /** All of them, newest first. */
+  candidates: Schema.Array(TaskId)
+}) {
+  static {
+    Sentence.shown(this)
+  }
+  override get message() {
+    return `${JSON.stringify(this.given)} may be any of ${this.candidates.length} tasks: ${
+      named(this.candidates)
+    }; give more of the id`
+  }
+}
+
+/** An agent whose id begins with what was given. */
+export interface Candidate {
+  readonly id: AgentId
+  readonly type: AgentType
+  readonly isActive: boolean
+}
+
+/** The agent that is meant; `candidates` are all whose ids begin with what was given, newest first. Pure. */
+export const choose = (
+  given: string,
+  candidates: ReadonlyArray<Candidate>
+): Result.Result<AgentId, AgentAmbiguous | AgentNotFound> => {
+  const ofType = candidates.filter(({ type }) => type === given)
+  const meant = ofType.length > 0 ? ofType : candidates
+  const active = meant === ofType ? ofType.filter(({ isActive }) => isActive) : []
+  const [first, ...others] = active.length === 1 ? active : meant
+  if (first === undefined) return Result.fail(new AgentNotFound({ agentId: given }))
+  return others.length === 0
+    ? Result.succeed(first.id)
+    : Result.fail(new AgentAmbiguous({ given, candidates: meant.map(({ id }) => id) }))
+}
+
+const isAgentId = Schema.is(AgentId)
+const isTaskId = Schema.is(TaskId)
+
+/** Both selections on the registry that is open. */
+export const make = Effect.map(Ledger, (ledger) => {
+  const agent = Effect.fn("Selection.agent")(function*(
+    given: string
+  ): Effect.fn.Return<AgentId, AgentAmbiguous | AgentNotFound | RegistryError> {
+    if (isAgentId(given)) {
+      return Option.isSome(yield* ledger.agent(given)) ? given : yield* new AgentNotFound({ agentId: given })
+    }
+    return yield* Effect.fromResult(choose(given, given === "" ? [] : yield* ledger.agentsNamed(given)))
+  })
+
+  const task = Effect.fn("Selection.task")(function*(
+    given: string
+  ): Effect.fn.Return<Task, RegistryError | TaskAmbiguous | TaskNotFound> {
+    if (isTaskId(given)) {
+      return Option.getOrElse(yield* ledger.task(given), () => undefined) ??
+        (yield* new TaskNotFound({ taskId: given }))
+    }
+    const found = given === "" ? [] : (yield* ledger.tasks).filter(({ id }) => id.startsWith(given))
+    const [first, ...others] = found
+    if (first === undefined) return yield* new TaskNotFound({ taskId: given })
+    return others.length === 0 ? first : yield* new TaskAmbiguous({ given, candidates: found.map(({ id }) => id) })
+  })
+
+  return { agent, task }
+})
