@@ -8,15 +8,16 @@ import {
   RegistryHealthy,
   RegistryInUse,
   RegistryTooNew,
-  type Slipway
+  Slipway
 } from "@slipway/core"
-import { Context, Deferred, Effect, Fiber, Layer, type Scope, Stream } from "effect"
+import { Context, Deferred, Effect, Fiber, Layer, Schema, type Scope, Stream } from "effect"
 import { spawnSync } from "node:child_process"
 import { createHash } from "node:crypto"
 import * as Fs from "node:fs"
 import * as Path from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { AgentId } from "../src/agent/Agent.ts"
+import { Plan, worktreeOf } from "../src/agent/Plan.ts"
 import { TaskId } from "../src/agent/Task.ts"
 import { Home } from "../src/home/Home.ts"
 import { holdFile } from "../src/home/ReaperLock.ts"
@@ -26,7 +27,9 @@ import { Ledger } from "../src/registry/Ledger.ts"
 import * as SqliteRegistry from "../src/registry/sqlite/SqliteRegistry.ts"
 import { machine } from "../src/Services.ts"
 import { atOnce, runModule, runText } from "./children.ts"
+import { portLease } from "./support/PortLease.ts"
 import { editRow } from "./support/Proof.ts"
+import * as Repository from "./support/Repository.ts"
 import * as Scenario from "./support/Scenario.ts"
 import { guarantee, lasting, reasonOf, request } from "./support/Scenario.ts"
 import * as World from "./support/World.ts"
@@ -37,6 +40,12 @@ const rebuild = (world: World, request?: RebuildRequest) =>
   Effect.flatMap(Rebuild, ({ run }) => run(request)).pipe(
     Effect.provide(Rebuild.layer({ directory: world.home, caller: World.caller(world) }))
   )
+
+const rebuilt = (world: World) =>
+  Effect.suspend(() => {
+    Fs.rmSync(registryOf(world))
+    return rebuild(world)
+  })
 
 const refused = (world: World, request?: RebuildRequest) => Effect.flip(rebuild(world, request))
 
@@ -54,6 +63,18 @@ const onDatabase = <A>(world: World, use: (database: DatabaseSync) => A): A => {
     database.close()
   }
 }
+
+const decodePlan = Schema.decodeUnknownSync(Plan)
+
+/** The plan of an agent as its row has it, without a reconciliation of the row. */
+const planOf = (world: World, id: string): Plan =>
+  decodePlan(
+    onDatabase(
+      world,
+      (database) =>
+        JSON.parse(String(database.prepare("SELECT document FROM agents WHERE id = ?").get(id)?.["document"])).plan
+    )
+  )
 
 const overwrite = (world: World, at: number, bytes: Uint8Array) => {
   const file = Fs.openSync(registryOf(world), "r+")
@@ -394,6 +415,45 @@ describe("a registry", () => {
     }))
 
   guarantee(
+    "never has an agent rolled back whose entry can't be read, whether it runs or has ended",
+    (world) =>
+      Effect.gen(function*() {
+        const ended = yield* using(world, (slipway) =>
+          Effect.flatMap(
+            slipway.deploy(request(world, "echo result", { type: "ended", ready: "none" })),
+            ({ agent }) => slipway.wait(agent.id)
+          ))
+        const ran = yield* using(world, (slipway) => Effect.map(slipway.deploy(lasting(world)), ({ agent }) => agent))
+        const agents = [ended, ran]
+        const texts = agents.map(({ plan }) => Fs.readFileSync(plan.entry, "utf8"))
+        Fs.writeFileSync(ended.plan.entry, "{")
+        Fs.writeFileSync(ran.plan.entry, "{")
+        const lost = yield* rebuilt(world)
+        assert.deepStrictEqual(lost.agents, [])
+        const subjects = agents.flatMap(({ id, plan }) => [plan.entry, id])
+        assert.sameMembers(lost.problems.map(({ subject }) => subject), subjects)
+        // Without an entry, and without a launcher: an end has begun, and it may have committed before.
+        Fs.rmSync(ended.plan.entry)
+        const gone = yield* rebuilt(world)
+        assert.deepStrictEqual(gone.agents, [])
+        assert.isTrue(Fs.existsSync(Path.join(ended.plan.directory, "stdout.log")))
+        const entries = Path.dirname(ran.plan.entry)
+        Fs.renameSync(entries, `${entries}.aside`)
+        Fs.writeFileSync(entries, "no directory")
+        const unlisted = yield* rebuilt(world)
+        assert.deepStrictEqual(unlisted.agents, [])
+        assert.include(unlisted.problems.map(({ subject }) => subject), entries)
+        Fs.rmSync(entries)
+        Fs.renameSync(`${entries}.aside`, entries)
+
+        agents.forEach(({ plan }, index) => Fs.writeFileSync(plan.entry, texts[index] ?? "", { mode: 0o600 }))
+        assert.deepStrictEqual((yield* rebuilt(world)).problems, [])
+        yield* using(world, (slipway) => Scenario.finished(slipway, [ran.id]))
+        return [ended.id, ran.id]
+      })
+  )
+
+  guarantee(
     "is rebuilt with the workspaces that ended agents name, whatever project is asked for",
     (world) =>
       Effect.gen(function*() {
@@ -465,6 +525,171 @@ describe("a registry", () => {
           yield* slipway.prune({ olderThan: 0 })
         }))
       return [ours.id]
+    }))
+})
+
+describe("the plan of an agent", () => {
+  for (const isAlone of [false, true]) {
+    guarantee(
+      `has its own working tree again by its ${
+        isAlone ? "entry alone" : "directory"
+      }, and a prune removes that and saves what was in it`,
+      (world) =>
+        Effect.gen(function*() {
+          Repository.init(world)
+          const agent = yield* using(world, (slipway) =>
+            Effect.flatMap(
+              slipway.deploy(request(world, "echo precious > new", { worktree: {}, ready: "none" })),
+              ({ agent }) => slipway.wait(agent.id)
+            ))
+          Fs.rmSync(registryOf(world))
+          const link = Path.join(worktreeOf(agent.plan)?.tree ?? "", ".git")
+          if (isAlone) Fs.rmSync(agent.plan.directory, { recursive: true })
+          // The directory alone is enough.
+          else Fs.renameSync(link, `${link}.aside`)
+          const { agents, problems } = yield* rebuild(world)
+          if (!isAlone) Fs.renameSync(`${link}.aside`, link)
+          assert.deepStrictEqual(problems, [])
+          assert.deepStrictEqual(agents.map(({ agent, source }) => [agent.plan, source]), [[agent.plan, "entry"]])
+          if (!isAlone) assert.deepStrictEqual(agents[0]?.agent.spec, agent.spec)
+          yield* using(world, (slipway) =>
+            Effect.gen(function*() {
+              assert.deepStrictEqual((yield* slipway.doctor).findings, [])
+              const [pruned] = yield* slipway.prune({ olderThan: 0 })
+              assert.deepStrictEqual(pruned?.problems, [])
+            }))
+          const work = `refs/slipway/${agent.id}/work`
+          assert.deepStrictEqual(Repository.traces(world), [work])
+          assert.strictEqual(Repository.git(world.project, "show", `${work}:new`), "precious")
+        })
+    )
+  }
+
+  guarantee("is told to lack the tree where nothing says whose it was", (world) =>
+    Effect.gen(function*() {
+      Repository.init(world)
+      const { id, plan } = yield* using(world, (slipway) =>
+        Effect.flatMap(
+          slipway.deploy(request(world, "exit 0", { worktree: {}, ready: "none" })),
+          ({ agent }) => slipway.wait(agent.id)
+        ))
+      const tree = worktreeOf(plan)?.tree ?? assert.fail("no tree")
+      const link = Fs.readFileSync(Path.join(tree, ".git"), "utf8")
+      const text = Fs.readFileSync(plan.entry, "utf8")
+      const aside = `${plan.directory}.aside`
+      Fs.renameSync(plan.directory, aside)
+      for (
+        const spoil of [
+          () => Fs.writeFileSync(Path.join(tree, ".git"), `gitdir: ${world.project}/.git\n`),
+          () => Fs.rmSync(Path.join(tree, ".git")),
+          // Another agent's tree is none of this one's, whatever its entry says.
+          () => Fs.writeFileSync(plan.entry, text.replaceAll(`t-${id}`, "t-other-260102-030405-0a1b2c"))
+        ]
+      ) {
+        spoil()
+        Fs.rmSync(registryOf(world))
+        const { agents, problems } = yield* rebuild(world)
+        assert.deepStrictEqual(agents.map(({ agent }) => worktreeOf(agent.plan)), [null])
+        assert.deepStrictEqual(problems.map(({ subject }) => subject), [id])
+        assert.include(problems[0]?.reason, "working tree")
+        Fs.writeFileSync(Path.join(tree, ".git"), link)
+      }
+      Fs.writeFileSync(plan.entry, text)
+      Fs.renameSync(aside, plan.directory)
+      Fs.rmSync(registryOf(world))
+      assert.deepStrictEqual((yield* rebuild(world)).problems, [])
+      yield* using(world, (slipway) => slipway.prune({ olderThan: 0 }))
+      assert.deepStrictEqual(Repository.traces(world), [])
+    }))
+
+  guarantee(
+    "that never committed has all that its deployer may have made, and a reap releases it",
+    (world) =>
+      Effect.gen(function*() {
+        const ports = Path.join(world.root, "ports")
+        const deployer = yield* runModule("support/deployer.ts", [
+          world.root,
+          "deploy",
+          "exec sleep 1000",
+          "none",
+          "60000",
+          "4007",
+          "readiness"
+        ])
+        yield* Effect.ignoreCause(deployer.ended)
+        assert.isNotEmpty(Fs.readdirSync(ports))
+        const id = AgentId.make(World.directories(world)[0] ?? assert.fail("no directory"))
+        const before = yield* using(world, (slipway) => slipway.reapPlan)
+        assert.deepStrictEqual(before.items.map(({ subject }) => subject), [id])
+        Fs.rmSync(registryOf(world))
+        const { agents, problems } = yield* rebuild(world)
+        assert.deepStrictEqual(problems, [])
+        assert.deepStrictEqual(agents.map(({ agent, source }) => [agent.spec, source]), [
+          [World.shell("exec sleep 1000"), "directory"]
+        ])
+        assert.isTrue(agents[0]?.agent.plan.resources.some(({ kind }) => kind === "port"))
+        const layer = World.layer(world, { resources: [portLease(ports)] })
+        const reaped = yield* Effect.flatMap(Slipway, (slipway) => Effect.flatMap(slipway.reapPlan, slipway.reap)).pipe(
+          Effect.provide(layer)
+        )
+        assert.deepStrictEqual(reaped.map(({ item, outcome, status }) => [item.subject, outcome, status]), [
+          [id, "done", "rolled-back"]
+        ])
+        assert.deepStrictEqual(Fs.readdirSync(ports), [])
+      })
+  )
+
+  guarantee(
+    "is told from its launcher where an earlier version made its directory, without a manifest",
+    (world) =>
+      Effect.gen(function*() {
+        const deployer = yield* runModule("support/deployer.ts", [world.root, "deploy", "exec sleep 1000", "output"])
+        yield* deployer.says("step readiness")
+        deployer.process.kill("SIGKILL")
+        yield* Effect.ignoreCause(deployer.ended)
+        const id = AgentId.make(World.directories(world)[0] ?? assert.fail("no directory"))
+        const plan = planOf(world, id)
+        const made = (text: string) => Fs.writeFileSync(Path.join(plan.directory, `owner.${plan.homeId}`), text)
+        Fs.rmSync(registryOf(world))
+        for (const text of ["", plan.workspace]) {
+          made(text)
+          const { agents, problems } = yield* rebuild(world, { projects: [world.project], dryRun: true })
+          assert.deepStrictEqual(problems, [])
+          assert.deepStrictEqual(agents.map(({ agent, source }) => [agent.plan, source]), [
+            [plan, "directory"]
+          ])
+        }
+        made("{}")
+        const { agents, problems } = yield* rebuild(world, { projects: [world.project], dryRun: true })
+        assert.deepStrictEqual([agents, [...new Set(problems.map(({ subject }) => subject))]], [[], [id]])
+        made(plan.workspace)
+        yield* rebuild(world)
+        yield* using(world, (slipway) =>
+          Effect.gen(function*() {
+            const reaped = yield* slipway.reap(yield* slipway.reapPlan)
+            assert.deepStrictEqual(reaped.map(({ outcome, status }) => [outcome, status]), [["done", "rolled-back"]])
+          }))
+      })
+  )
+
+  guarantee("is not taken from the manifest of another agent", (world) =>
+    Effect.gen(function*() {
+      const first = yield* ended(world)
+      const second = yield* ended(world)
+      const owner = `owner.${first.plan.homeId}`
+      const manifest = Path.join(second.plan.directory, owner)
+      const own = Fs.readFileSync(manifest, "utf8")
+      Fs.writeFileSync(manifest, Fs.readFileSync(Path.join(first.plan.directory, owner), "utf8"))
+      Fs.rmSync(registryOf(world))
+      const { agents, problems } = yield* rebuild(world, { dryRun: true })
+      assert.deepStrictEqual(problems.map(({ subject }) => subject), [second.id])
+      assert.include(problems[0]?.reason, "is not its manifest")
+      const specs = new Map(agents.map(({ agent }) => [agent.id, agent.spec]))
+      assert.deepStrictEqual(specs.get(first.id), first.spec)
+      assert.deepStrictEqual(specs.get(second.id), { kind: "command", argv: ["(unknown)"] })
+      Fs.writeFileSync(manifest, own)
+      assert.deepStrictEqual((yield* rebuild(world)).problems, [])
+      return [first.id, second.id]
     }))
 })
 

@@ -12,7 +12,7 @@ import { AgentKind } from "./AgentCommand.ts"
 import { AgentId, AgentType } from "./AgentId.ts"
 import * as CleanupReport from "./CleanupReport.ts"
 import { described } from "./Described.ts"
-import { worktreeOf } from "./Plan.ts"
+import { worktreeOf, type WorktreeRef } from "./Plan.ts"
 import { Priority, ProjectPath, type Task, type TaskCounts, TaskId } from "./Task.ts"
 
 const Time = Schema.DateTimeUtcFromString
@@ -146,6 +146,15 @@ const treeOf = (agent: Agent) => {
   const ref = worktreeOf(agent.plan)
   return ref === null ? null : { path: ref.tree, branch: ref.branch.replace(/^refs\/heads\//, ""), base: ref.base }
 }
+
+/** The reference of a tree that a document tells of; `common` is its repository, which no document names. */
+export const treeReference = ({ base, branch, path }: typeof TreeDocument.Type, common: string): WorktreeRef => ({
+  common,
+  directory: Path.dirname(path),
+  tree: path,
+  branch: `refs/heads/${branch}`,
+  base
+})
 
 /** The document of an agent. */
 export const agent = (agent: Agent): AgentDocument => ({

@@ -67,6 +67,9 @@ export const WorktreeRef = Schema.Struct({
 })
 export type WorktreeRef = typeof WorktreeRef.Type
 
+/** The tree as a plan has it. */
+export const plannedWorktree = (ref: WorktreeRef): Planned => ({ kind: worktreeKind, reference: ref, until: "prune" })
+
 const Stored = Schema.Struct({ homeId: Schema.String, resources: Schema.Array(Planned) })
 
 const Read = Schema.Struct({

@@ -14,6 +14,7 @@
 import { Cause, Context, DateTime, Duration, Effect, Exit, Layer, Option, Scope } from "effect"
 import * as Agent from "../agent/Agent.ts"
 import * as CleanupReport from "../agent/CleanupReport.ts"
+import * as Manifest from "../agent/Manifest.ts"
 import { rowKind } from "../agent/Plan.ts"
 import { Home } from "../home/Home.ts"
 import { Observation } from "../reconcile/Observation.ts"
@@ -125,7 +126,7 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
     yield* begin("agent-directory")
     const variables = Object.fromEntries(resources.flatMap(({ environment }) => Object.entries(environment)))
-    const content = { prompt: request.prompt, ...prepared.launcher(agent, variables), workspace: plan.workspace }
+    const content = { prompt: request.prompt, ...prepared.launcher(agent, variables), manifest: Manifest.text(agent) }
     yield* at("agent-directory", making.make(directory.kind, directory.make(plan, content, subject)))
 
     if (resources.length > 0) yield* begin("resources")

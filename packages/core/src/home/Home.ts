@@ -130,6 +130,15 @@ export class Home extends Context.Service<Home, {
   readonly limits: Effect.Effect<HomeLimits, HomeUnusable>
   /** What its present caller may have of that; read anew each time. */
   readonly limit: Effect.Effect<HomeLimit, HomeUnusable>
+  /** Tells the file that the home recorded as its registry from every other; the record is read anew each time. */
+  readonly recorded: Effect.Effect<(file: FileIdentity) => boolean, HomeUnusable>
+  /**
+   * Records another file as the home's registry; from then on every other one is refused. Whoever changes the record holds
+   * `rebuild.json` (`ReaperLock.holdFile`), so that no change undoes another.
+   */
+  readonly record: (file: FileIdentity) => Effect.Effect<void, FileError | HomeUnusable>
+  /** Records what the home allows; what was allowed before and is not named stays. Under the same lock. */
+  readonly recordLimits: (limits: Partial<HomeLimits>) => Effect.Effect<void, FileError | HomeUnusable>
   readonly agentDirectory: (agentId: string) => string
 }>()("@slipway/core/Home") {
   static readonly layer = (options: HomeOptions) => Layer.effect(Home, open(options))
@@ -141,7 +150,7 @@ const isAgentId = Schema.is(AgentId)
 const maxSocketBytes = Target.maxSocketPathBytes
 const decodeSocket = Schema.decodeUnknownEffect(Target.SocketPath)
 
-type Opened<R> = Effect.fn.Return<Home["Service"], HomeUnusable | RegistryReplaced, Files | R>
+type Opened<R> = Effect.fn.Return<Home["Service"], HomeUnusable | RegistryReplaced, Files | Host | R>
 
 const open = (
   options: HomeOptions
@@ -161,7 +170,7 @@ const reopen = Effect.fnUntraced(function*(options: HomeOptions): Opened<never> 
     (error) => unusable(error.message)
   )
   if (recorded === undefined) return yield* unusable("it has no home.json, which alone holds the home's id")
-  return yield* openWith(options, (directory, _registry, unusable) => readIdentity(directory, unusable))
+  return yield* openWith(options, (directory, _registry, unusable) => readIdentity(files, directory, unusable))
 })
 
 const openWith = Effect.fnUntraced(function*<R>(
@@ -173,6 +182,7 @@ const openWith = Effect.fnUntraced(function*<R>(
   ) => Effect.Effect<Identity, HomeUnusable | RegistryReplaced, R>
 ): Opened<R> {
   const files = yield* Files
+  const { boot } = (yield* Host).identity
   const given = Path.resolve(options.directory)
   const unusable = (reason: string) => new HomeUnusable({ path: given, reason })
   const orUnusable = Effect.mapError((error: FileError) => unusable(error.message))
@@ -207,10 +217,14 @@ const openWith = Effect.fnUntraced(function*<R>(
     () =>
       unusable(`the tmux socket ${chosen} must be an absolute path of at most ${maxSocketBytes} bytes without # and $`)
   )
-  const limits = Effect.map(
-    Effect.provideService(readIdentity(directory, unusable), Files, files),
-    ({ limits }) => limits ?? { maxActive: defaultMaxActive }
-  )
+  // As the home is called from now on, whatever path it was opened by.
+  const unusableNow = (reason: string) => new HomeUnusable({ path: directory, reason })
+  const read = readIdentity(files, directory, unusableNow)
+  const rewrite = Effect.fnUntraced(function*(change: (identity: Identity) => Identity) {
+    const content = yield* Effect.mapError(encodeIdentity(change(yield* read)), (error) => unusableNow(error.message))
+    yield* files.replaceFile(identityFile(directory), content, 0o600)
+  })
+  const limits = Effect.map(read, ({ limits }) => limits ?? { maxActive: defaultMaxActive })
   return Home.of({
     id: identity.homeId,
     directory,
@@ -220,6 +234,10 @@ const openWith = Effect.fnUntraced(function*<R>(
     agents,
     limits,
     limit: Effect.map(limits, ({ maxActive }) => lowered(maxActive, options.maxActive)),
+    recorded: Effect.map(read, (identity) => (file) => isRecorded(identity, file, boot)),
+    record: ({ device, inode }) => rewrite((identity) => ({ ...identity, registry: { inode, device, boot } })),
+    recordLimits: (limits) =>
+      rewrite((identity) => ({ ...identity, limits: { maxActive: defaultMaxActive, ...identity.limits, ...limits } })),
     agentDirectory: (agentId) => Path.join(agents, agentId)
   })
 })
@@ -231,14 +249,12 @@ const lowered = (stored: number, asked: number | undefined): HomeLimit =>
 
 const identityFile = (directory: string): string => Path.join(directory, "home.json")
 
-const readIdentity = Effect.fnUntraced(function*(directory: string, unusable: (reason: string) => HomeUnusable) {
-  const files = yield* Files
-  return yield* files.readText(identityFile(directory)).pipe(
+const readIdentity = (files: Files["Service"], directory: string, unusable: (reason: string) => HomeUnusable) =>
+  files.readText(identityFile(directory)).pipe(
     Effect.mapError((error) => unusable(error.message)),
     Effect.flatMap(decodeIdentity),
     Effect.catchTag("SchemaError", () => Effect.fail(unusable("its home.json can't be read")))
   )
-})
 
 type FileIdentity = Pick<FileInfo, "device" | "inode">
 
@@ -246,35 +262,8 @@ type FileIdentity = Pick<FileInfo, "device" | "inode">
 const isRecorded = ({ registry }: Identity, file: FileIdentity, boot: string): boolean =>
   file.inode === registry.inode && (registry.boot !== boot || file.device === registry.device)
 
-const usable = (home: Home["Service"]) => (reason: string) => new HomeUnusable({ path: home.directory, reason })
-
-/** Distinguishes the file that the home recorded as its registry from every other. */
-export const recordedRegistry = Effect.fnUntraced(function*(home: Home["Service"]) {
-  const host = yield* Host
-  const identity = yield* readIdentity(home.directory, usable(home))
-  return (file: FileIdentity): boolean => isRecorded(identity, file, host.identity.boot)
-})
-
-/** Changes `home.json`. The caller holds the home (`HomeLimits.hold`), so no change undoes another. */
-const rewrite = Effect.fnUntraced(function*(home: Home["Service"], change: (identity: Identity) => Identity) {
-  const files = yield* Files
-  const identity = yield* readIdentity(home.directory, usable(home))
-  const content = yield* Effect.mapError(encodeIdentity(change(identity)), (error) => usable(home)(error.message))
-  yield* files.replaceFile(identityFile(home.directory), content, 0o600)
-})
-
-/** Records another file as the home's registry; from then on every other one is refused. */
-export const recordRegistry = Effect.fnUntraced(function*(home: Home["Service"], { device, inode }: FileIdentity) {
-  const { boot } = (yield* Host).identity
-  yield* rewrite(home, (identity) => ({ ...identity, registry: { inode, device, boot } }))
-})
-
-/** Records what the home allows; what was allowed before and is not named stays. */
-export const recordLimits = (home: Home["Service"], limits: Partial<HomeLimits>) =>
-  rewrite(home, (identity) => ({
-    ...identity,
-    limits: { maxActive: defaultMaxActive, ...identity.limits, ...limits }
-  }))
+/** Tells the file that the home recorded as its registry from every other. */
+export const recordedRegistry = (home: Home["Service"]) => home.recorded
 
 const identify = Effect.fnUntraced(function*(
   directory: string,
@@ -314,7 +303,7 @@ const identify = Effect.fnUntraced(function*(
       orUnusable
     )
   }
-  const identity = yield* readIdentity(directory, unusable)
+  const identity = yield* readIdentity(files, directory, unusable)
   const found = yield* orUnusable(files.inspect(registry))
   if (found === undefined) return yield* new RegistryReplaced({ path: registry, reason: "the file is missing" })
   if (found.kind !== "file") return yield* new RegistryReplaced({ path: registry, reason: "it is not a plain file" })

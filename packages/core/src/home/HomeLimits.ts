@@ -9,10 +9,10 @@
  */
 import { Sentence } from "@slipway/tmux"
 import { Effect, Schedule, Schema } from "effect"
-import { type FileError, Files } from "../machine/Files.ts"
+import type { FileError } from "../machine/Files.ts"
 import { Ledger } from "../registry/Ledger.ts"
 import type { RegistryError } from "../registry/RegistryError.ts"
-import { Home, type HomeLimits, type HomeUnusable, recordLimits } from "./Home.ts"
+import { Home, type HomeLimits, type HomeUnusable } from "./Home.ts"
 import { holdFile } from "./ReaperLock.ts"
 
 /** A rebuild of the home's registry, or a change of its limits, is under way. */
@@ -32,11 +32,10 @@ export type SetLimitsError = FileError | HomeBusy | HomeUnusable | RegistryError
 
 /** Stores new limits; answers with all limits as they are then. */
 export const set = Effect.fn("HomeLimits.set")(function*(limits: Partial<HomeLimits>) {
-  const files = yield* Files
   const home = yield* Home
   const ledger = yield* Ledger
   const lock = yield* holdFile("rebuild", ({ holder }) => new HomeBusy({ path: home.directory, pid: holder.pid }))
   yield* Effect.retry(lock.hold, { ...patience, while: (error) => error._tag === "HomeBusy" })
-  yield* ledger.exclusively(Effect.provideService(recordLimits(home, limits), Files, files))
+  yield* ledger.exclusively(home.recordLimits(limits))
   return yield* home.limits
 }, Effect.scoped)

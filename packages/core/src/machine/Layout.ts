@@ -19,7 +19,7 @@ export const stateFile = "run.state"
 /** The exit record is a file of this name with the exit code behind it. */
 export const exitPrefix = "exit."
 
-/** The file by which a directory bears its home's id. */
+/** The file by which a directory bears its home's id; in an agent's own it holds the manifest. */
 export const ownerFile = (homeId: string): string => `owner.${homeId}`
 
 /** In the environment of a session and of every process that inherits it. */

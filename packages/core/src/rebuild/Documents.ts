@@ -1,9 +1,10 @@
 /**
- * What tasks and agents left, read back: `task.json`, an agent's entry in the workspace, and the agent's launcher.
+ * What tasks and agents left, read back: `task.json`, and an agent's entry in the workspace; and the rows that follow from
+ * an entry and from what the agent's directory says.
  *
  * Pure. Each document is decoded by Schema, and what can't be decoded is no document. What an entry does not hold is
  * derived (the plan, from the agent's id and the entry's path) or stated as lost. A row made from an entry has no key,
- * no limits of time, and no lease. Of a plain command it has only what the launcher contains.
+ * no limits of time, and no lease. What was deployed it has from the agent's directory.
  */
 import { Target } from "@slipway/tmux"
 import { DateTime, Option, Schema, Struct } from "effect"
@@ -43,6 +44,7 @@ export const Entry = Schema.Struct({
     "last_message",
     "ended_at_from"
   ]),
+  worktree: Schema.optionalKey(Document.AgentDocument.fields.worktree),
   status: Schema.Literals(["running", "ending", "leaked", "exited", "stopped", "lost"]),
   started_at: Schema.DateTimeUtcFromString,
   tmux_socket: Target.SocketPath,
@@ -91,54 +93,13 @@ const stateOf = (entry: Entry): Agent["state"] => {
   return entry.status === "ending" || entry.status === "leaked" ? { _tag: "ending", as: end, left: null } : end
 }
 
-/** What a launcher says of its agent. */
-export interface LauncherFacts {
-  readonly argv: readonly [string, ...ReadonlyArray<string>] | undefined
-  readonly agentId: string | undefined
-  readonly homeId: string | undefined
-  readonly home: string | undefined
-  readonly socket: string | undefined
-  readonly taskId: string | undefined
-  readonly workspace: string | undefined
-}
+const unknownCommand: AgentSpec = { kind: "command", argv: ["(unknown)"] }
 
-const word = String.raw`(?:'[^']*'|\\')+`
-const unquote = (text: string): string =>
-  text.replaceAll(/'([^']*)'|\\'/g, (_, inner: string | undefined) => inner ?? "'")
+/** What was deployed: an entry tells its kind, and the agent's directory the whole. */
+const specOf = (kind: Entry["agent"], deployed: AgentSpec | undefined): AgentSpec =>
+  deployed?.kind === kind ? deployed : kind === "command" ? unknownCommand : { kind }
 
-/** Reads a launcher word by word, as the shell does: a value that looks like a line of the script is a value. */
-export const launcher = (text: string): LauncherFacts => {
-  const begin = "\n  export PWD\n"
-  const at = text.indexOf(begin)
-  const variables = new Map<string, string>()
-  const line = new RegExp(String.raw`  export ([A-Za-z_]\w*)=(${word})\n`, "y")
-  line.lastIndex = at === -1 ? text.length : at + begin.length
-  let end = line.lastIndex
-  for (let found = line.exec(text); found !== null; found = line.exec(text)) {
-    variables.set(found[1] ?? "", unquote(found[2] ?? ""))
-    end = line.lastIndex
-  }
-  const command = new RegExp(String.raw`  exec (${word}(?: ${word})*)\n`, "y")
-  command.lastIndex = end
-  const words = command.exec(text)?.[1]?.match(new RegExp(word, "g"))?.map(unquote) ?? []
-  const [program, ...rest] = words
-  return {
-    argv: program === undefined ? undefined : [program, ...rest],
-    agentId: variables.get("SLIPWAY_AGENT_ID"),
-    homeId: variables.get("SLIPWAY_HOME_ID"),
-    home: variables.get("SLIPWAY_HOME"),
-    socket: variables.get("SLIPWAY_TMUX_SOCKET"),
-    taskId: variables.get("SLIPWAY_TASK_ID"),
-    workspace: variables.get("SLIPWAY_WORKSPACE")
-  }
-}
-
-/** What the row of an agent holds and neither its entry nor its launcher contains. */
-const unknownArgv = ["(unknown)"] as const
-
-const specOf = (kind: Entry["agent"], facts: LauncherFacts | undefined): AgentSpec =>
-  kind === "command" ? { kind, argv: facts?.argv ?? unknownArgv } : { kind }
-
+/** What neither an entry nor a directory tells of a row. */
 const lost = {
   readiness: { kind: "none", withinMillis: 0 },
   limits: { maxRunMillis: null, firstOutputMillis: null, stallMillis: null },
@@ -172,7 +133,7 @@ export const row = (
   known: {
     readonly plan: Plan
     readonly token: string
-    readonly launcher: LauncherFacts | undefined
+    readonly spec: AgentSpec | undefined
     readonly running: Running | null
     readonly host: HostIdentity
   }
@@ -184,7 +145,7 @@ export const row = (
   taskId: entry.task_id,
   parent: entry.parent,
   depth: entry.depth,
-  spec: specOf(entry.agent, known.launcher),
+  spec: specOf(entry.agent, known.spec),
   cwd: entry.cwd,
   plan: known.plan,
   token: known.token,
@@ -204,7 +165,7 @@ export const dead = (
     readonly token: string
     readonly taskId: TaskId
     readonly cwd: string
-    readonly launcher: LauncherFacts
+    readonly spec: AgentSpec | undefined
   }
 ): Agent | undefined => {
   const [, type = "", year, month, day, hour, minute, second] = idParts.exec(id) ?? []
@@ -220,7 +181,7 @@ export const dead = (
     taskId: known.taskId,
     parent: null,
     depth: 1,
-    spec: specOf("command", known.launcher),
+    spec: known.spec ?? unknownCommand,
     cwd: known.cwd,
     plan: known.plan,
     token: known.token,

@@ -75,7 +75,11 @@ export class Prune extends Context.Service<Prune, {
       const bytesOf = (agent: Agent) =>
         files.list(agent.plan.directory).pipe(
           Effect.flatMap(Effect.forEach((name) => files.inspect(Path.join(agent.plan.directory, name)))),
-          Effect.map((infos) => infos.reduce((sum, info) => sum + (info?.size ?? 0), 0)),
+          Effect.map((infos) => {
+            // A file may have two names.
+            const sizes = new Map(infos.flatMap((info) => info === undefined ? [] : [[info.inode, info.size] as const]))
+            return Array.from(sizes.values()).reduce((sum, size) => sum + size, 0)
+          }),
           Effect.orElseSucceed(() => 0)
         )
 

@@ -2,7 +2,7 @@
  * The agent's directory in the home, with the prompt file and all that a launcher needs.
  *
  * The directory is 0700 and made exclusively; each file in it is 0600, also those that the launcher makes. The first
- * file bears the home's id. By it a release distinguishes a directory of ours from anything else at the path: without
+ * file bears the home's id in its name, and holds the agent's manifest. By it a release distinguishes a directory of ours from anything else at the path: without
  * that file only an empty directory is removed, and anything else is `Kept`. All operations are synchronous system
  * calls: an interruption finds each of them done or not begun. The release removes the launcher first, then the whole
  * directory, and follows no link.
@@ -23,8 +23,8 @@ export interface AgentFiles {
   readonly launcher: string
   /** The agent's variables, where the launcher reads them from a file. */
   readonly environment?: string | undefined
-  /** Where the agent's entry will be; a rebuild of the registry finds it by this once the launcher is removed. */
-  readonly workspace?: string | undefined
+  /** What a rebuild of the registry reads of the agent (`agent/Manifest`). */
+  readonly manifest: string
 }
 
 /** The agent's directory, or a file in it, could not be made. */
@@ -61,8 +61,8 @@ export class AgentDirectory extends Context.Service<
         yield* checked(ref.directory)
         yield* files.makeDirectory(ref.directory, 0o700)
         const owner = Layout.ownerFile(subject.homeId)
-        yield* create(owner, content.workspace ?? "")
-        // Only its name carries information, and a second name costs a twentieth of a file.
+        yield* create(owner, content.manifest)
+        // Of the state only the name carries information, and a second name costs a twentieth of a file.
         yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Layout.stateFile))
         yield* create(Layout.promptFile, content.prompt)
         // Older than the launcher: an empty one that is younger was truncated. The launcher makes the file for standard

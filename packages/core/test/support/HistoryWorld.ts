@@ -200,6 +200,9 @@ export class HistoryWorld {
           hasOwnSocket: false,
           limits: Effect.succeed({ maxActive: limits.home }),
           limit: Effect.succeed({ maxActive: limits.home, ofCaller: false }),
+          recorded: Effect.succeed(() => true),
+          record: () => Effect.void,
+          recordLimits: () => Effect.void,
           agentDirectory: (agentId) => Path.join(agents, agentId)
         }),
         registry,

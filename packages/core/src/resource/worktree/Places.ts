@@ -10,6 +10,15 @@ import { agentMarker, homeMarker, trashOf } from "../../machine/Layout.ts"
 /** The name of the directory of an agent's tree. Git names its own entry after it, so it has to be like no other. */
 export const treeName = (agentId: string): string => `t-${agentId}`
 
+/** The repository that the text of a tree's `.git` file leads to, as git writes it; undefined where it says anything else. */
+export const commonIn = (link: string, tree: string): string | undefined => {
+  const prefix = "gitdir: "
+  if (!link.startsWith(prefix)) return undefined
+  const entry = Path.resolve(tree, link.slice(prefix.length).trimEnd())
+  const isEntry = Path.basename(entry) === Path.basename(tree) && Path.basename(Path.dirname(entry)) === "worktrees"
+  return isEntry ? Path.resolve(entry, "..", "..") : undefined
+}
+
 /** Git's own directory for the tree: its HEAD, its index, its log. */
 export const entryOf = (ref: WorktreeRef): string => Path.join(ref.common, "worktrees", Path.basename(ref.tree))
 
