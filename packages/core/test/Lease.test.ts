@@ -27,7 +27,7 @@ const lease = (
 })
 
 const standing = (of: ReturnType<typeof lease>, on: Host["Service"]) =>
-  Effect.map(Effect.provideService(assess(of), Host, on), (standing) => standing._tag)
+  Effect.map(assess(on, of), (standing) => standing._tag)
 
 it.effect("a lease is this process's, on this host, until so many seconds from now", () =>
   Effect.gen(function*() {
@@ -70,7 +70,7 @@ it.effect("a holder in another pid namespace, or behind another machine's id on 
       const away = lease(60, { host, holder: { pid: 101, start: "10" } })
       assert.strictEqual(yield* standing(away, machine(0)), "unknown")
       assert.strictEqual(yield* standing(away, machine(61)), "expired")
-      const holder = yield* Effect.provideService(assessHolder(away), Host, machine(61))
+      const holder = yield* assessHolder(machine(61), away)
       assert.strictEqual(holder._tag, "unknown")
     }
   }))
@@ -92,12 +92,8 @@ it.effect("a wall clock that is set back or forward changes nothing", () =>
 
 it.effect("the verdict on a holder names the evidence", () =>
   Effect.gen(function*() {
-    const gone = yield* Effect.provideService(
-      assess(lease(60, { holder: { pid: 101, start: "10" } })),
-      Host,
-      machine(0)
-    )
+    const gone = yield* assess(machine(0), lease(60, { holder: { pid: 101, start: "10" } }))
     assert.deepStrictEqual(gone, { _tag: "dead", evidence: "process 101 has ended" })
-    const late = yield* Effect.provideService(assess(lease(60)), Host, machine(75))
+    const late = yield* assess(machine(75), lease(60))
     assert.deepStrictEqual(late, { _tag: "expired", evidence: "the lease ran out 15 s ago" })
   }))

@@ -37,22 +37,28 @@ const answerLimit = Duration.seconds(1)
 /** How long one call may take all in all, the wait for the lock included. */
 const lookLimit = Duration.seconds(5)
 
-/** The servers of this home that no client reaches, since another file, or none, is where their socket was. */
-export const unreachable = Effect.gen(function*() {
-  const files = yield* Files
-  const { socket } = yield* Home
-  const tmux = yield* Tmux
-  const started = yield* (yield* Host).tmuxServersOn(socket)
-  if (started.length === 0) return []
-  const isThere = (yield* files.inspect(socket)) !== undefined
-  const reached = !isThere ? undefined : yield* tmux.server(socket).pid.pipe(
-    Effect.catchTag("TmuxNoServer", () => Effect.succeed(undefined))
-  )
-  return started.filter(({ pid }) => pid !== reached)
-}).pipe(
-  // A socket that does not answer does not show which server listens there.
-  Effect.orElseSucceed((): ReadonlyArray<TmuxServers.ServerProcess> => [])
-)
+/** What a look at the tmux servers of a home needs. */
+export interface Looking {
+  readonly files: Files["Service"]
+  readonly home: Home["Service"]
+  readonly host: Host["Service"]
+  readonly tmux: Tmux["Service"]
+}
+
+/**
+ * The servers of a home that no client reaches, since another file, or none, is where their socket was. Where tmux does
+ * not answer there is none to tell: a socket that does not answer does not show which server listens there.
+ */
+export const unreachable = ({ files, home: { socket }, host, tmux }: Looking) =>
+  Effect.gen(function*() {
+    const started = yield* host.tmuxServersOn(socket)
+    if (started.length === 0) return []
+    const isThere = (yield* files.inspect(socket)) !== undefined
+    const reached = !isThere ? undefined : yield* tmux.server(socket).pid.pipe(
+      Effect.catchTag("TmuxNoServer", () => Effect.succeed(undefined))
+    )
+    return started.filter(({ pid }) => pid !== reached)
+  }).pipe(Effect.orElseSucceed((): ReadonlyArray<TmuxServers.ServerProcess> => []))
 
 export class IdleServer extends Context.Service<IdleServer, {
   /** Ends the server if the home is idle. */
@@ -69,8 +75,9 @@ const make = Effect.gen(function*() {
   const host = yield* Host
   const ledger = yield* Ledger
   const log = yield* EventLog
-  const looking = yield* Effect.context<Effect.Services<typeof unreachable>>()
-  const server = (yield* Tmux).server(home.socket)
+  const tmux = yield* Tmux
+  const server = tmux.server(home.socket)
+  const lost = unreachable({ files, home, host, tmux })
   const idleAfter = Duration.toMillis(yield* IdleAfter)
   let nextLook = 0
 
@@ -112,7 +119,7 @@ const make = Effect.gen(function*() {
 
   const endUnreachable = Effect.gen(function*() {
     const oldest = (yield* host.bootClock) - idleAfter / 1000
-    for (const found of yield* Effect.provideContext(unreachable, looking)) {
+    for (const found of yield* lost) {
       if (found.isBusy || found.startSeconds > oldest) continue
       const result = yield* host.endTmuxServer(found, home.socket)
       yield* Effect.logDebug(`the tmux server ${found.pid}, which has lost its socket, was sent TERM: ${result}`)
@@ -145,7 +152,7 @@ const make = Effect.gen(function*() {
     end,
     quietly(Effect.gen(function*() {
       if (!home.hasOwnSocket || !(yield* isIdle)) return
-      const found = yield* Effect.provideContext(unreachable, looking)
+      const found = yield* lost
       if (found.some(({ isBusy }) => !isBusy)) yield* whileIdle(endUnreachable)
     }))
   ).pipe(Effect.withSpan("IdleServer.sweep"))

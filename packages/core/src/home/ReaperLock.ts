@@ -59,7 +59,7 @@ export const holdFile = Effect.fnUntraced(function*<E>(name: string, running: (h
   const checkDead = Effect.fnUntraced(function*(path: string) {
     const found = yield* holderOf(path)
     if (Option.isNone(found)) return
-    const standing = yield* Effect.provideService(Lease.assessHolder(found.value), Host, host)
+    const standing = yield* Lease.assessHolder(host, found.value)
     if (standing._tag !== "dead") return yield* Effect.fail(running(found.value))
   })
 

@@ -37,9 +37,9 @@ export const grant = Effect.fnUntraced(function*(seconds: number) {
 
 /** Assesses a holder: a process of another machine or namespace is never assessed, one of an earlier boot is dead. */
 export const assessHolder = Effect.fnUntraced(function*(
+  host: Host["Service"],
   holder: { readonly host: HostIdentity; readonly holder: ProcessIdentity }
-): Effect.fn.Return<Standing, never, Host> {
-  const host = yield* Host
+): Effect.fn.Return<Standing> {
   if (holder.host.machine !== host.identity.machine) {
     return { _tag: "unknown", evidence: `held on another machine (${holder.host.machine})` }
   }
@@ -60,9 +60,11 @@ export const assessHolder = Effect.fnUntraced(function*(
 })
 
 /** Assesses a lease: as its holder, except that the expiry also ends it. */
-export const assess = Effect.fnUntraced(function*(lease: Lease): Effect.fn.Return<Standing, never, Host> {
-  const host = yield* Host
-  const standing = yield* assessHolder(lease)
+export const assess = Effect.fnUntraced(function*(
+  host: Host["Service"],
+  lease: Lease
+): Effect.fn.Return<Standing> {
+  const standing = yield* assessHolder(host, lease)
   if (standing._tag === "dead") return standing
   const now = yield* host.bootClock
   const sameClock = lease.host.boot === host.identity.boot

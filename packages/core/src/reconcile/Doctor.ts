@@ -14,6 +14,7 @@ import type { ReleaseOutcome } from "../agent/Release.ts"
 import { Home, requiredBytes } from "../home/Home.ts"
 import { unreachable } from "../home/IdleServer.ts"
 import { Files } from "../machine/Files.ts"
+import { Host } from "../machine/Host.ts"
 import { ProcessTree } from "../machine/ProcessTree.ts"
 import { Counters, type ReleaseTotal } from "../registry/Counters.ts"
 import { Ledger } from "../registry/Ledger.ts"
@@ -71,7 +72,7 @@ const make = Effect.gen(function*() {
   const ledger = yield* Ledger
   const counters = yield* Counters
   const tmux = yield* Tmux
-  const looking = yield* Effect.context<Effect.Services<typeof unreachable>>()
+  const lost = unreachable({ files, home, host: yield* Host, tmux })
 
   const audit = Effect.map(reaper.plan, ({ items }) =>
     items.map(({ evidence, status, subject, verdict }): Finding => ({
@@ -132,10 +133,10 @@ const make = Effect.gen(function*() {
 
   // A server that just starts, or ends, has no socket for a moment either: lost is what is so at two looks.
   const lostServers = Effect.gen(function*() {
-    const first = yield* Effect.provideContext(unreachable, looking)
+    const first = yield* lost
     if (first.length === 0) return first
     yield* Effect.sleep(betweenLooks)
-    const again = yield* Effect.provideContext(unreachable, looking)
+    const again = yield* lost
     return again.filter(({ pid, start }) => first.some((seen) => seen.pid === pid && seen.start === start))
   })
 

@@ -92,12 +92,12 @@ const make = Effect.gen(function*() {
       ? Effect.succeed(nothing)
       : abandoned.has(agent.token)
       ? Effect.succeed({ _tag: "dead", evidence: "the deployer could not record its own failure" })
-      : Effect.provideService(Lease.assess(agent.lease), Host, host)
+      : Lease.assess(host, agent.lease)
 
   const assessHolder = (holder: Agent["owner"] | undefined): Effect.Effect<Lease.Standing> =>
     holder === null || holder === undefined
       ? Effect.succeed(nothing)
-      : Effect.provideService(Lease.assessHolder(holder), Host, host)
+      : Lease.assessHolder(host, holder)
 
   const size = (agent: Agent, name: string) =>
     files.inspect(pathOf(agent, name)).pipe(

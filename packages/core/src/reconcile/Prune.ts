@@ -63,7 +63,6 @@ export class Prune extends Context.Service<Prune, {
       const files = yield* Files
       const ledger = yield* Ledger
       const { kinds } = yield* Resources
-
       const home = yield* Home
       const trees = yield* Worktree
 
@@ -124,6 +123,7 @@ export class Prune extends Context.Service<Prune, {
         const pruned = yield* Effect.forEach(
           old,
           ({ agent, endedAt }) => forget(agent, endedAt, request.dryRun ?? false)
+          // A word of the caller's to one kind of resource: the walk carries none, since a release takes the reference alone.
         ).pipe(Effect.provideService(DiscardIgnored, request.discardIgnored ?? false))
         if (request.dryRun !== true) yield* trees.emptyTrash(home.directory)
         return pruned
