@@ -44,6 +44,13 @@ describe("in a registry that is rebuilt", () => {
     assert.lengthOf(subjects, kept.filter((task) => !all.includes(task)).length)
   })
 
+  it.prop("the oldest task with a key keeps it", [Schema.Array(Seconds)], ([drawn]) => {
+    const { complain, subjects } = told()
+    const kept = Unique.tasks(drawn.map((at) => makeTask({ key: "once", createdAt: moment(at) })), complain)
+    assert.deepStrictEqual(kept.map(({ key }) => key), kept.map((_, index) => index === 0 ? "once" : undefined))
+    assert.deepStrictEqual(subjects, kept.slice(1).map(({ id }) => id))
+  })
+
   it.prop(
     "one agent has a key, as long as it was not rolled back, and nothing else is changed",
     [Agents],

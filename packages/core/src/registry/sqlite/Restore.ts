@@ -83,16 +83,6 @@ const unwritable = (error: Error, because: UnavailableBecause) =>
     new RegistryUnavailable({ operation: "write what was found", because, reason: error.message, cause: error })
   )
 
-/** A workspace that somebody copied has its task's key too; the first keeps it, so that it finds one task. */
-const withOneTaskPerKey = (tasks: ReadonlyArray<Task>): ReadonlyArray<Task> => {
-  const taken = new Set<string>()
-  return tasks.map(({ key, ...task }) => {
-    if (key === undefined || taken.has(key)) return task
-    taken.add(key)
-    return { ...task, key }
-  })
-}
-
 /** Turns the empty file at the path into a registry with this content. */
 export const write = (path: string, { agents, tasks }: Content): Effect.Effect<void, RegistryError> =>
   onFile(path, (sql) =>
@@ -100,7 +90,7 @@ export const write = (path: string, { agents, tasks }: Content): Effect.Effect<v
       yield* Effect.provideService(Migrations.run, SqlClient.SqlClient, sql)
       const at = DateTime.formatIso(yield* DateTime.now)
       yield* sql.withTransaction(Effect.gen(function*() {
-        for (const task of withOneTaskPerKey(tasks)) yield* sql`INSERT INTO tasks ${sql.insert(yield* taskRow(task))}`
+        for (const task of tasks) yield* sql`INSERT INTO tasks ${sql.insert(yield* taskRow(task))}`
         for (const { agent, detail } of agents) {
           yield* sql`INSERT INTO agents ${sql.insert(yield* agentRow(agent))}`
           yield* sql`INSERT INTO events ${sql.insert({ agent_id: agent.id, at, status: status(agent), detail })}`
