@@ -168,7 +168,17 @@ export const Rebuild = Schema.Struct({
 export const Logs = Schema.Struct({
   agent_id: described(Schema.String, "The agent's id."),
   stream: described(Schema.Literals(["stdout", "stderr"]), "What was read."),
-  content: described(Schema.String, "What the agent wrote; bytes that are no UTF-8 are replaced.")
+  content: described(Schema.String, "What the agent wrote; bytes that are no UTF-8 are replaced."),
+  content_base64: Schema.optionalKey(
+    described(Schema.String, "With `--offset` or `--bytes`: the very bytes, also where they cut a character.")
+  ),
+  offset: Schema.optionalKey(described(Schema.Int, "With `--offset` or `--bytes`: the first byte that was asked for.")),
+  next_offset: Schema.optionalKey(described(Schema.Int, "The offset to go on from.")),
+  size: Schema.optionalKey(described(Schema.Int, "How many bytes there are so far.")),
+  complete: Schema.optionalKey(described(Schema.Boolean, "The agent has ended, and nothing comes after this.")),
+  is_tail: Schema.optionalKey(
+    described(Schema.Boolean, "The agent was rolled back: offsets count in the end of its output that is kept.")
+  )
 })
 
 export const Home = Schema.Struct({

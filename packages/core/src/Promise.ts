@@ -57,6 +57,11 @@ export interface Client {
     options?: CallOptions
   ) => Promise<Success<Facade["stop"]>>
   readonly output: (id: string, options?: Parameters<Facade["output"]>[1]) => AsyncIterable<Uint8Array>
+  readonly readOutput: (
+    id: string,
+    request?: Parameters<Facade["readOutput"]>[1],
+    options?: CallOptions
+  ) => Promise<Success<Facade["readOutput"]>>
   readonly follow: (options?: Parameters<Facade["follow"]>[0]) => AsyncIterable<Element<Facade["follow"]>>
   readonly reapPlan: (options?: CallOptions) => Promise<Success<Facade["reapPlan"]>>
   readonly reap: (
@@ -108,6 +113,7 @@ export const open = (options: SlipwayOptions = {}): Promise<Client> => {
     wait: (id, call) => run(slipway.wait(id), call),
     stop: (ids, request, call) => run(slipway.stop(ids, request), call),
     output: (id, reading) => Stream.toAsyncIterable(slipway.output(id, reading)),
+    readOutput: (id, request, call) => run(slipway.readOutput(id, request), call),
     follow: (following) => Stream.toAsyncIterable(slipway.follow(following)),
     reapPlan: (call) => run(slipway.reapPlan, call),
     reap: (plan, request, call) => run(slipway.reap(plan, request), call),

@@ -25,17 +25,12 @@ import { IdleServer } from "./home/IdleServer.ts"
 import { ReaperLock, type ReaperRunning } from "./home/ReaperLock.ts"
 import type { WorkingDirectoryUnusable } from "./machine/Caller.ts"
 import * as Files from "./machine/Files.ts"
-import {
-  Agents,
-  type AgentSelection,
-  type OutputOptions,
-  type SelfStopRefused,
-  type StopRequest
-} from "./reconcile/Agents.ts"
+import { Agents, type AgentSelection, type SelfStopRefused, type StopRequest } from "./reconcile/Agents.ts"
 import { type Diagnosis, Doctor } from "./reconcile/Doctor.ts"
 import { Ending } from "./reconcile/Ending.ts"
 import * as Findings from "./reconcile/Findings.ts"
 import { Observation } from "./reconcile/Observation.ts"
+import { Output, type OutputOptions, type OutputPart, type ReadOptions } from "./reconcile/Output.ts"
 import { Prune, type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./reconcile/Reaper.ts"
 import { Reconciler } from "./reconcile/Reconciler.ts"
@@ -103,10 +98,22 @@ export class Slipway extends Context.Service<Slipway, {
     ids: ReadonlyArray<string>,
     request?: StopRequest
   ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | InvalidRequest | RegistryError | SelfStopRefused>
+  /**
+   * What an agent wrote to one stream, from the first byte, an offset, or the last lines on. Ends with what is there, or
+   * with `follow` when the agent has ended and all was read. Of a rolled-back agent it is the tail that its row keeps.
+   */
   readonly output: (
     id: string,
     options?: OutputOptions
-  ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | RegistryError>
+  ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | InvalidRequest | RegistryError>
+  /**
+   * Reads so many bytes from an offset, at once, and tells where the reader stands. Who polls with `nextOffset` until
+   * `isComplete` gets every byte once. Reconciles the agent first. An offset behind the end gets no bytes, and stays.
+   */
+  readonly readOutput: (
+    id: string,
+    options?: ReadOptions
+  ) => Effect.Effect<OutputPart, AgentNotFound | Files.FileError | InvalidRequest | RegistryError>
   /**
    * Every transition of every agent of this home, by any process: in the order of the commits, each once, and with a
    * cursor to continue from later. Runs until it is interrupted.
@@ -162,6 +169,7 @@ const make = Effect.gen(function*() {
   const counters = yield* Counters
   const deployer = yield* Deployer
   const agents = yield* Agents
+  const output = yield* Output
   const prune = yield* Prune
   const reaper = yield* Reaper
   const doctor = yield* Doctor
@@ -232,7 +240,8 @@ const make = Effect.gen(function*() {
     events: agents.events,
     wait: agents.wait,
     stop: (ids, request) => Effect.tap(agents.stop(ids, request), idle.end),
-    output: agents.output,
+    output: output.stream,
+    readOutput: output.read,
     follow: events.follow,
     reapPlan: reaper.plan,
     reap,
@@ -291,6 +300,7 @@ const layerNoDeps = (options: SlipwayOptions) => {
       Layer.mergeAll(
         Deployer.layer(options),
         agents,
+        Output.layer,
         Prune.layer,
         Doctor.layer,
         Events.layer,

@@ -98,6 +98,69 @@ export const guarantees = (test: (title: string, body: Body) => void): void => {
       yield* nothingLeft(subject)
     }))
 
+  test("a reader that polls through the end of an agent gets every byte once, whatever it asks for at a time", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "brief")
+      const wanted = [1, 3, 2, 64]
+      let [seen, offset, isComplete] = ["", 0, false]
+      for (let turn = 0; !isComplete; turn++) {
+        const part = yield* slipway.readOutput(agent.id, { offset, maxBytes: wanted[turn % wanted.length] })
+        assert.strictEqual(part.nextOffset, offset + part.bytes.length)
+        assert.isAtLeast(part.size, part.nextOffset)
+        seen += new TextDecoder().decode(part.bytes)
+        offset = part.nextOffset
+        isComplete = part.isComplete
+        if (part.bytes.length === 0) yield* Effect.sleep("20 millis")
+      }
+      assert.strictEqual(seen, "hello\nbye\n")
+      assert.isTrue(Agent.isFinal((yield* slipway.agent(agent.id)).state))
+      const output = slipway.output(agent.id, { offset: 6 }).pipe(Stream.decodeText, Stream.mkString)
+      assert.strictEqual(yield* output, "bye\n")
+      yield* nothingLeft(subject)
+    }))
+
+  test("an offset behind the end of an output gets nothing and stays; a negative or fractional one is refused", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const { agent } = yield* deploy(subject, "steady")
+      const { bytes, ...behind } = yield* slipway.readOutput(agent.id, { offset: 100 })
+      assert.strictEqual(bytes.length, 0)
+      assert.deepStrictEqual(behind, { offset: 100, nextOffset: 100, size: 3, isComplete: false, isTail: false })
+      const none = slipway.output(agent.id, { offset: 100 }).pipe(Stream.decodeText, Stream.mkString)
+      assert.strictEqual(yield* none, "", "it does not begin anew")
+      for (const offset of [-1, 0.5, Number.NaN]) {
+        const refused = yield* Effect.flip(slipway.readOutput(agent.id, { offset }))
+        assert.include(refused.message, "offset: expected a whole number of bytes, zero or more")
+        const stream = yield* Effect.flip(Stream.runDrain(slipway.output(agent.id, { offset })))
+        assert.strictEqual(stream._tag, "InvalidRequest")
+      }
+      for (const maxBytes of [0, 1.5, 2 ** 21]) {
+        assert.strictEqual((yield* Effect.flip(slipway.readOutput(agent.id, { maxBytes })))._tag, "InvalidRequest")
+      }
+      const both = slipway.output(agent.id, { offset: 1, tailLines: 1 })
+      assert.strictEqual((yield* Effect.flip(Stream.runDrain(both)))._tag, "InvalidRequest")
+      yield* slipway.stop([agent.id])
+      const after = yield* slipway.readOutput(agent.id, { offset: 100 })
+      assert.deepStrictEqual([after.nextOffset, after.isComplete], [100, true])
+      yield* nothingLeft(subject)
+    }))
+
+  test("of an agent that was rolled back, the end of its output that is kept can be read", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      yield* Effect.flip(deploy(subject, "failing"))
+      const id = (yield* slipway.agents())[0]?.id ?? ""
+      const all = yield* slipway.readOutput(id, { stream: "stderr" })
+      assert.include(new TextDecoder().decode(all.bytes), "no key")
+      assert.deepStrictEqual([all.isComplete, all.isTail, all.size], [true, true, all.bytes.length])
+      const rest = yield* slipway.readOutput(id, { stream: "stderr", offset: 3 })
+      assert.deepStrictEqual(rest.bytes, all.bytes.slice(3))
+      const text = slipway.output(id, { stream: "stderr", follow: true }).pipe(Stream.decodeText, Stream.mkString)
+      assert.include(yield* text, "no key")
+      yield* nothingLeft(subject)
+    }))
+
   test("a stop ends an agent that ignores TERM, by a KILL that is counted", (subject) =>
     Effect.gen(function*() {
       const slipway = yield* Slipway

@@ -1,19 +1,17 @@
 /**
- * The life of agents after their deployment: read them and their output, wait for them, stop them.
+ * The life of agents after their deployment: read them, wait for them, stop them.
  *
  * Each read of an agent reconciles what it finds, so a slot becomes free without a daemon. A read that can't decide leaves
- * the row as it is. It makes no difference which process deployed an agent. File events drive waiting and following,
- * with a sparing poll; both can be interrupted at any moment without a trace.
+ * the row as it is. It makes no difference which process deployed an agent. File events drive waiting,
+ * with a sparing poll; it can be interrupted at any moment without a trace.
  */
 import { Sentence } from "@slipway/tmux"
-import { Cause, Context, Duration, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
-import * as Path from "node:path"
+import { Context, Duration, Effect, Layer, Option, Queue, Schema } from "effect"
 import { type Agent, AgentId, isFinal, isLeaked } from "../agent/Agent.ts"
 import { durationOf, type InvalidRequest } from "../agent/InvalidRequest.ts"
 import { TaskId } from "../agent/Task.ts"
 import { CurrentCaller } from "../machine/Caller.ts"
-import { type FileError, Files } from "../machine/Files.ts"
-import { stderrFile, stdoutFile } from "../machine/Layout.ts"
+import { Files } from "../machine/Files.ts"
 import { type AgentEvent, EventLog } from "../registry/EventLog.ts"
 import { Ledger } from "../registry/Ledger.ts"
 import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
@@ -34,14 +32,6 @@ export interface StopRequest {
   readonly reason?: string | undefined
   /** How long an agent may take to end by itself after TERM, before KILL; 5 seconds by default. */
   readonly grace?: Duration.Input | undefined
-}
-
-export interface OutputOptions {
-  readonly stream?: "stdout" | "stderr" | undefined
-  /** Go on until the agent has ended. */
-  readonly follow?: boolean | undefined
-  /** Begin with the last so many lines; without it, with the first byte. */
-  readonly tailLines?: number | undefined
 }
 
 /** Which agents are meant; by default all on record. */
@@ -65,10 +55,6 @@ export class Agents extends Context.Service<Agents, {
     ids: ReadonlyArray<string>,
     request?: StopRequest
   ) => Effect.Effect<ReadonlyArray<Agent>, AgentNotFound | InvalidRequest | RegistryError | SelfStopRefused>
-  readonly output: (
-    id: string,
-    options?: OutputOptions
-  ) => Stream.Stream<Uint8Array, AgentNotFound | FileError | RegistryError>
 }>()("@slipway/core/Agents") {
   /** `insideOf` is the agent that this process belongs to, if any; a call with a `CurrentCaller` belongs to that one's. */
   static readonly layer = (options?: { readonly insideOf?: string | undefined }) => Layer.effect(Agents, make(options))
@@ -80,10 +66,8 @@ const isTaskId = Schema.is(TaskId)
 /** What an agent gets to save its work, where the caller of a stop says nothing else. */
 const defaultGrace = Duration.seconds(5)
 
-const chunkBytes = 64 * 1024
-
 /** How often a wait reads again without a file event. */
-const pollInterval = Duration.seconds(1)
+export const pollInterval = Duration.seconds(1)
 
 const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string | undefined }) {
   const files = yield* Files
@@ -149,68 +133,11 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
     return false
   })
 
-  const output = (id: string, options: OutputOptions = {}) =>
-    Stream.unwrap(Effect.gen(function*() {
-      const agent = yield* find(id)
-      const path = Path.join(agent.plan.directory, options.stream === "stderr" ? stderrFile : stdoutFile)
-      const tick = yield* ticks(agent.plan.directory)
-      let offset = options.tailLines === undefined ? 0 : yield* startOfTail(path, options.tailLines)
-
-      // The files of a rolled-back or pruned agent are removed: there is nothing more to read.
-      const read = Effect.suspend(() => files.readChunk(path, offset, chunkBytes)).pipe(
-        Effect.catchIf((error) => error.code === "ENOENT", () => Effect.succeed(new Uint8Array(0)))
-      )
-      const isOver = get(id).pipe(
-        Effect.map(({ state }) => isFinal(state)),
-        // It was pruned meanwhile.
-        Effect.catchTag("AgentNotFound", () => Effect.succeed(true))
-      )
-      const next = Effect.gen(function*() {
-        let ended = false
-        while (true) {
-          const chunk = yield* read
-          if (chunk.length > 0) {
-            offset += chunk.length
-            return chunk
-          }
-          if (!ended) {
-            // Read once more after the end was seen: what was written until then comes with it.
-            ended = options.follow !== true || (yield* isOver)
-            if (ended) continue
-          }
-          const size = (yield* files.inspect(path))?.size ?? 0
-          if (size < offset) {
-            offset = 0
-            continue
-          }
-          if (ended) return yield* Cause.done()
-          yield* tick
-        }
-      })
-      return Stream.fromPull(Effect.succeed(Effect.map(next, (chunk) => [chunk] as const)))
-    }))
-
-  const startOfTail = Effect.fnUntraced(function*(path: string, lines: number) {
-    const size = (yield* files.inspect(path))?.size ?? 0
-    if (lines <= 0) return size
-    let found = 0
-    for (let end = size; end > 0; end -= chunkBytes) {
-      const start = Math.max(0, end - chunkBytes)
-      const chunk = yield* files.readChunk(path, start, end - start)
-      for (let index = chunk.length - 1; index >= 0; index--) {
-        const isLastByte = start + index === size - 1
-        if (chunk[index] === 10 && !isLastByte && ++found >= lines) return start + index + 1
-      }
-    }
-    return 0
-  })
-
   return Agents.of({
     list,
     get,
     events: (id) => Effect.flatMap(find(id), (agent) => log.events(agent.id)),
     wait,
-    stop,
-    output
+    stop
   })
 })
