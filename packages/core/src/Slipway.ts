@@ -65,12 +65,20 @@ export type CreateTaskError =
   | WorkingDirectoryMissing
 
 export class Slipway extends Context.Service<Slipway, {
+  /** The home of this layer: its directory, id and limits. */
   readonly home: Home["Service"]
   /** Changes what the home allows, for every caller that deploys in it; answers with all its limits. */
   readonly setLimits: (limits: Partial<HomeLimits>) => Effect.Effect<HomeLimits, InvalidLimit | Limits.SetLimitsError>
+  /**
+   * Makes a task: its row in the registry, and its workspace in the project. The row is written first, and stays when the
+   * workspace can't be made.
+   */
   readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
+  /** All tasks on record. Changes nothing. */
   readonly tasks: Effect.Effect<ReadonlyArray<Task>, RegistryError>
+  /** One task by its whole id. Changes nothing. */
   readonly task: (id: string) => Effect.Effect<Task, RegistryError | Selection.TaskNotFound>
+  /** How many agents a task has, as the rows say: it reconciles none of them. */
   readonly taskCounts: (id: string) => Effect.Effect<TaskCounts, RegistryError | Selection.TaskNotFound>
   /** Deploys an agent that outlives the caller: commits whole, or leaves nothing behind. */
   readonly deploy: (input: DeployInput, observer?: Observer) => Effect.Effect<Deployment, DeployError>
@@ -90,10 +98,26 @@ export class Slipway extends Context.Service<Slipway, {
   readonly selectTask: (
     text: string
   ) => Effect.Effect<Task, RegistryError | Selection.TaskAmbiguous | Selection.TaskNotFound>
+  /**
+   * The agents on record, newest first, each reconciled: an end that nobody saw is recorded, and what is left of such an
+   * agent is released, its processes ended. A row about which nothing is certain stays as it is.
+   * It may also end the tmux server of a home that has long been idle.
+   */
   readonly agents: (filter?: AgentSelection) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
+  /** One agent by its whole id, reconciled as by `agents`: this too may end what is left of an agent that has ended. */
   readonly agent: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  /** The transitions of one agent, oldest first, as recorded. Changes nothing. */
   readonly events: (id: string) => Effect.Effect<ReadonlyArray<AgentEvent>, AgentNotFound | RegistryError>
+  /**
+   * Waits, without a limit of its own, until an agent has ended and all of it is released, or something could not be
+   * released. Reconciles as it waits. An interruption ends the wait alone: the agent runs on.
+   */
   readonly wait: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
+  /**
+   * Stops agents and their active descendants, children first, and answers with every row that it ended. All ids are
+   * looked up before the first stop. Processes get TERM, then KILL after `grace` (5 seconds by default). One that fails
+   * keeps no other from being stopped. When it is interrupted, the next reconciliation finishes what was begun.
+   */
   readonly stop: (
     ids: ReadonlyArray<string>,
     request?: StopRequest
