@@ -101,10 +101,10 @@ export class Slipway extends Context.Service<Slipway, {
   /**
    * The agents on record, newest first, each reconciled: an end that nobody saw is recorded, and what is left of such an
    * agent is released, its processes ended. A row about which nothing is certain stays as it is.
-   * It may also end the tmux server of a home that has long been idle.
+   * An agent past one of its limits of time is ended. A tmux server that has long been idle may be ended too.
    */
   readonly agents: (filter?: AgentSelection) => Effect.Effect<ReadonlyArray<Agent>, RegistryError>
-  /** One agent by its whole id, reconciled as by `agents`: this too may end what is left of an agent that has ended. */
+  /** One agent by its whole id, reconciled as by `agents`: this too may end its processes. */
   readonly agent: (id: string) => Effect.Effect<Agent, AgentNotFound | RegistryError>
   /** The transitions of one agent, oldest first, as recorded. Changes nothing. */
   readonly events: (id: string) => Effect.Effect<ReadonlyArray<AgentEvent>, AgentNotFound | RegistryError>
