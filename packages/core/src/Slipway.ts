@@ -71,7 +71,8 @@ export class Slipway extends Context.Service<Slipway, {
   readonly setLimits: (limits: Partial<HomeLimits>) => Effect.Effect<HomeLimits, InvalidLimit | Limits.SetLimitsError>
   /**
    * Makes a task: its row in the registry, and its workspace in the project. The row is written first, and stays when the
-   * workspace can't be made.
+   * workspace can't be made. Under a key it makes one task, however often it is called: a call that asks for the same is
+   * answered with it, and any other is refused.
    */
   readonly createTask: (input: TaskInput) => Effect.Effect<Task, CreateTaskError>
   /** All tasks on record. Changes nothing. */
