@@ -31,6 +31,17 @@ describe("logs by bytes", () => {
       assert.strictEqual((yield* box.run(["logs", id, "--offset", "4", "--bytes", "3"])).stdout, "thr")
     }))
 
+  it.live("have both streams in the order written, once, of an agent that was deployed with them merged", () =>
+    Effect.gen(function*() {
+      const box = yield* sandbox
+      const script = "for i in 1 2 3; do echo out $i; sh -c \"echo err $i\" >&2; done"
+      const { agent_id: id } = yield* box.deploy(script, ["--merge-stderr"])
+      const all = [1, 2, 3].map((i) => `out ${i}\nerr ${i}\n`).join("")
+      assert.deepInclude(yield* box.run(["attach", id]), { stdout: all, code: 0 })
+      assert.strictEqual((yield* box.run(["logs", id])).stdout, all)
+      assert.strictEqual((yield* box.run(["logs", id, "--stderr"])).stdout, all)
+    }))
+
   it.live("are refused with exit code 2 where flags contradict each other or a number is none", () =>
     Effect.gen(function*() {
       const box = yield* sandbox

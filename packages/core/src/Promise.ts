@@ -56,6 +56,10 @@ export interface Client {
     request?: Parameters<Facade["stop"]>[1],
     options?: CallOptions
   ) => Promise<Success<Facade["stop"]>>
+  readonly outputs: (
+    id: string,
+    options?: Parameters<Facade["outputs"]>[1]
+  ) => AsyncIterable<Element<Facade["outputs"]>>
   readonly output: (id: string, options?: Parameters<Facade["output"]>[1]) => AsyncIterable<Uint8Array>
   readonly readOutput: (
     id: string,
@@ -112,6 +116,7 @@ export const open = (options: SlipwayOptions = {}): Promise<Client> => {
     events: (id, call) => run(slipway.events(id), call),
     wait: (id, call) => run(slipway.wait(id), call),
     stop: (ids, request, call) => run(slipway.stop(ids, request), call),
+    outputs: (id, reading) => Stream.toAsyncIterable(slipway.outputs(id, reading)),
     output: (id, reading) => Stream.toAsyncIterable(slipway.output(id, reading)),
     readOutput: (id, request, call) => run(slipway.readOutput(id, request), call),
     follow: (following) => Stream.toAsyncIterable(slipway.follow(following)),

@@ -30,7 +30,7 @@ import { type Diagnosis, Doctor } from "./reconcile/Doctor.ts"
 import { Ending } from "./reconcile/Ending.ts"
 import * as Findings from "./reconcile/Findings.ts"
 import { Observation } from "./reconcile/Observation.ts"
-import { Output, type OutputOptions, type OutputPart, type ReadOptions } from "./reconcile/Output.ts"
+import { Output, type OutputChunk, type OutputOptions, type OutputPart, type ReadOptions } from "./reconcile/Output.ts"
 import { Prune, type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 import { type Reaped, Reaper, type ReapOptions, type ReapPlan } from "./reconcile/Reaper.ts"
 import { Reconciler } from "./reconcile/Reconciler.ts"
@@ -131,6 +131,14 @@ export class Slipway extends Context.Service<Slipway, {
     id: string,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | Files.FileError | InvalidRequest | RegistryError>
+  /**
+   * What an agent wrote to both streams, each part with its stream and offset. Where the agent was deployed with both
+   * merged, the order is the one of its writes; else the parts of each stream are in order, and come as they were seen.
+   */
+  readonly outputs: (
+    id: string,
+    options?: Pick<OutputOptions, "follow" | "tailLines">
+  ) => Stream.Stream<OutputChunk, AgentNotFound | Files.FileError | InvalidRequest | RegistryError>
   /**
    * Reads so many bytes from an offset, at once, and tells where the reader stands. Who polls with `nextOffset` until
    * `isComplete` gets every byte once. Reconciles the agent first. An offset behind the end gets no bytes, and stays.
@@ -266,6 +274,7 @@ const make = Effect.gen(function*() {
     wait: agents.wait,
     stop: (ids, request) => Effect.tap(agents.stop(ids, request), idle.end),
     output: output.stream,
+    outputs: output.both,
     readOutput: output.read,
     follow: events.follow,
     reapPlan: reaper.plan,

@@ -58,7 +58,7 @@ export {
 export { SelfStopRefused, type StopRequest } from "./reconcile/Agents.ts"
 export { type Diagnosis, type Finding } from "./reconcile/Doctor.ts"
 export * as Metrics from "./reconcile/Metrics.ts"
-export { type OutputOptions, type OutputPart, type ReadOptions } from "./reconcile/Output.ts"
+export { type OutputChunk, type OutputOptions, type OutputPart, type ReadOptions } from "./reconcile/Output.ts"
 export { type Pruned, type PruneRequest } from "./reconcile/Prune.ts"
 export { Item, type Reaped, type ReapOptions, ReapPlan, ReapPlanDocument } from "./reconcile/ReapPlan.ts"
 export { AgentAmbiguous, TaskAmbiguous, TaskNotFound } from "./reconcile/Selection.ts"

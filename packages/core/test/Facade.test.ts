@@ -17,7 +17,8 @@ const shells: Record<Behaviour, string> = {
   silent: "exec sleep 1000",
   stubborn: "trap '' TERM HUP; echo up; exec sleep 1000",
   parent: "setsid sleep 1000 & echo up; exec sleep 1000",
-  unlucky: "echo up; sleep 0.3; kill -s SEGV $$"
+  unlucky: "echo up; sleep 0.3; kill -s SEGV $$",
+  talkative: "for i in 1 2; do echo out $i; echo err $i >&2; done"
 }
 
 const { after, complains, dies, exits, hangs, ignoresTerm, says, starts } = Testing
@@ -28,7 +29,8 @@ const scripts: Record<Behaviour, Testing.Script> = {
   silent: [hangs],
   stubborn: [ignoresTerm, says("up"), hangs],
   parent: [starts(), says("up"), hangs],
-  unlucky: [says("up"), after("300 millis"), dies("SIGSEGV")]
+  unlucky: [says("up"), after("300 millis"), dies("SIGSEGV")],
+  talkative: [says("out 1"), complains("err 1"), says("out 2"), complains("err 2"), exits(0)]
 }
 
 describe("on the real machine", () => {

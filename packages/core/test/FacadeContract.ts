@@ -8,7 +8,16 @@ import { Agent, type DeployInput, Slipway } from "@slipway/core"
 import { Effect, Exit, Fiber, type Scope, Stream } from "effect"
 
 /** What an agent does. */
-export const behaviours = ["brief", "steady", "failing", "silent", "stubborn", "parent", "unlucky"] as const
+export const behaviours = [
+  "brief",
+  "steady",
+  "failing",
+  "silent",
+  "stubborn",
+  "parent",
+  "unlucky",
+  "talkative"
+] as const
 export type Behaviour = (typeof behaviours)[number]
 
 /** The steps at which a deployment is cut off. */
@@ -68,6 +77,33 @@ export const guarantees = (test: (title: string, body: Body) => void): void => {
         (yield* slipway.events(agent.id)).map(({ status }) => status),
         ["deploying", "running", "ending", "exited"]
       )
+      yield* nothingLeft(subject)
+    }))
+
+  test("an agent with merged streams has all that it wrote in one, in the order written; else each has its own", (subject) =>
+    Effect.gen(function*() {
+      const slipway = yield* Slipway
+      const bothOf = Effect.fnUntraced(function*(more: Partial<DeployInput>) {
+        const { agent } = yield* deploy(subject, "talkative", { ready: "none", ...more })
+        const chunks = yield* Stream.runCollect(slipway.outputs(agent.id, { follow: true }))
+        yield* slipway.wait(agent.id)
+        const of = (stream: "stdout" | "stderr") =>
+          slipway.output(agent.id, { stream }).pipe(Stream.decodeText, Stream.mkString)
+        const said = { stdout: "", stderr: "" }
+        for (const { bytes, offset, stream } of chunks) {
+          assert.strictEqual(offset, said[stream].length, "no byte is missing, and none comes twice")
+          said[stream] += new TextDecoder().decode(bytes)
+        }
+        return { said, stdout: yield* of("stdout"), stderr: yield* of("stderr") }
+      })
+      const all = "out 1\nerr 1\nout 2\nerr 2\n"
+      assert.deepStrictEqual(yield* bothOf({ stderr: "merged" }), {
+        said: { stdout: all, stderr: "" },
+        stdout: all,
+        stderr: all
+      })
+      const [stdout, stderr] = ["out 1\nout 2\n", "err 1\nerr 2\n"]
+      assert.deepStrictEqual(yield* bothOf({}), { said: { stdout, stderr }, stdout, stderr })
       yield* nothingLeft(subject)
     }))
 

@@ -1,11 +1,11 @@
 /**
  * `slipway attach`: a live view of an agent, read only: both of its outputs as they grow, until it has ended or the viewer leaves.
  *
- * Lines are never mixed. Standard output goes to standard output and standard error to standard error. Leaving does nothing to the
- * agent.
+ * Lines are never mixed. Standard output goes to standard output and standard error to standard error, unless the agent was
+ * deployed with both merged. Leaving does nothing to the agent.
  */
 import { Agent, Slipway } from "@slipway/core"
-import { Effect, Ref, Stream } from "effect"
+import { Effect, Stream } from "effect"
 import { Argument, Command } from "../Cli.ts"
 import { UsageError } from "../Errors.ts"
 import * as Open from "../Open.ts"
@@ -15,19 +15,6 @@ import * as Text from "../Text.ts"
 const tailLines = 20
 
 const lineFeed = 10
-
-/** Chunks that end at the end of a line, but for the last one. */
-const wholeLines = <E>(bytes: Stream.Stream<Uint8Array, E>): Stream.Stream<Uint8Array, E> =>
-  Stream.unwrap(Effect.map(Ref.make(new Uint8Array()), (rest) =>
-    Stream.concat(
-      Stream.mapEffect(bytes, (chunk) =>
-        Ref.modify(rest, (kept) => {
-          const all = Buffer.concat([kept, chunk])
-          const end = all.lastIndexOf(lineFeed) + 1
-          return [all.subarray(0, end), all.subarray(end)]
-        })),
-      Stream.fromEffect(Ref.get(rest))
-    )))
 
 export const attach = Command.make(
   "attach",
@@ -46,15 +33,17 @@ export const attach = Command.make(
     if (Agent.isActive(agent.state)) {
       yield* output.note(`${id} is ${Text.state(agent)}; Ctrl-C leaves it running`)
     }
-    const follow = (stream: "stdout" | "stderr") =>
-      Stream.runForEach(
-        wholeLines(slipway.output(id, { stream, follow: true, tailLines })),
-        (chunk) => output.bytes(stream, chunk)
-      )
-    yield* Effect.raceFirst(
-      Effect.all([follow("stdout"), follow("stderr")], { concurrency: "unbounded", discard: true }),
-      output.closed
+    const rest = { stdout: new Uint8Array(), stderr: new Uint8Array() }
+    const view = Stream.runForEach(slipway.outputs(id, { follow: true, tailLines }), ({ bytes, stream }) => {
+      const all = Buffer.concat([rest[stream], bytes])
+      const end = all.lastIndexOf(lineFeed) + 1
+      rest[stream] = all.subarray(end)
+      return output.bytes(stream, all.subarray(0, end))
+    }).pipe(
+      Effect.andThen(Effect.suspend(() => output.bytes("stdout", rest.stdout))),
+      Effect.andThen(Effect.suspend(() => output.bytes("stderr", rest.stderr)))
     )
+    yield* Effect.raceFirst(view, output.closed)
     const now = yield* slipway.agent(id)
     yield* output.note(Text.story(now))
   }, Effect.provide(Open.layer))

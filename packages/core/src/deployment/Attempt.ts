@@ -126,7 +126,12 @@ const make = Effect.fnUntraced(function*(options: AttemptOptions) {
 
     yield* begin("agent-directory")
     const variables = Object.fromEntries(resources.flatMap(({ environment }) => Object.entries(environment)))
-    const content = { prompt: request.prompt, ...prepared.launcher(agent, variables), manifest: Manifest.text(agent) }
+    const content = {
+      prompt: request.prompt,
+      ...prepared.launcher(agent, variables),
+      manifest: Manifest.text(agent),
+      isMerged: request.stderr === "merged"
+    }
     yield* at("agent-directory", making.make(directory.kind, directory.make(plan, content, subject)))
 
     if (resources.length > 0) yield* begin("resources")

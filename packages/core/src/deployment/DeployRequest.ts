@@ -80,6 +80,10 @@ export const DeployRequest = Schema.Struct({
     Schema.String.check(Schema.isMinLength(1), Schema.isMaxLength(200)),
     "Deploy once per key: the same request again answers with the first agent"
   ),
+  stderr: optional(
+    Schema.Literals(["separate", "merged"]),
+    "Where its standard error goes: to a file of its own (the default), or into that of standard output, in the order written"
+  ),
   ready: optional(
     ReadinessKind,
     "When it counts as up: 'survive' when it has lived for a while (the default), 'output' at its first output, 'none' at once"
@@ -133,6 +137,7 @@ export const digest = (request: DeployRequest, context: { readonly taskId: TaskI
     millisOf(request.firstOutputWithin),
     millisOf(request.stallAfter),
     ...(request.resources === undefined ? [] : [sorted(request.resources)]),
+    ...(request.stderr === undefined ? [] : [{ stderr: request.stderr }]),
     ...(request.worktree === undefined
       ? []
       : [{ worktree: [request.worktree.base ?? null, request.worktree.branch ?? null] }])

@@ -6,6 +6,9 @@
  * but what a reconciliation writes, and can be interrupted at any moment without a trace. Each read is one synchronous
  * call of at most 1 MiB.
  *
+ * An agent that was deployed with both streams merged has one file with two names: either stream is all that it wrote, in
+ * the order in which it wrote it. The files of two streams do not tell their order; `both` has parts as they were seen.
+ *
  * Not promised: an agent that truncates its own output loses what nobody had read. A stream then goes on from the new
  * beginning; a caller that polls sees a size below its offset.
  */
@@ -29,6 +32,14 @@ export interface OutputOptions {
   readonly tailLines?: number | undefined
   /** Begin with this byte, counted from 0. Behind the end there is nothing yet; with `follow` it is waited for. */
   readonly offset?: number | undefined
+}
+
+/** A part of one of both streams. */
+export interface OutputChunk {
+  readonly stream: "stdout" | "stderr"
+  /** Of its first byte, in its stream. */
+  readonly offset: number
+  readonly bytes: Uint8Array
 }
 
 export interface ReadOptions {
@@ -60,6 +71,14 @@ export class Output extends Context.Service<Output, {
     id: string,
     options?: OutputOptions
   ) => Stream.Stream<Uint8Array, AgentNotFound | FileError | InvalidRequest | RegistryError>
+  /**
+   * Both streams, in parts as they were seen, each in its order; merged ones as standard output alone. Of an agent that
+   * ended, standard output comes first.
+   */
+  readonly both: (
+    id: string,
+    options?: Pick<OutputOptions, "follow" | "tailLines">
+  ) => Stream.Stream<OutputChunk, AgentNotFound | FileError | InvalidRequest | RegistryError>
   readonly read: (
     id: string,
     options?: ReadOptions
@@ -159,14 +178,15 @@ const make = Effect.gen(function*() {
     }
   })
 
-  const stream = (id: string, options: OutputOptions = {}) =>
+  const chunks = (id: string, options: OutputOptions) =>
     Stream.unwrap(Effect.gen(function*() {
       if (options.offset !== undefined && options.tailLines !== undefined) {
         return yield* new InvalidRequest({ issues: [{ path: ["tailLines"], expected: "no value beside an offset" }] })
       }
       const { offset: given } = yield* Effect.mapError(decodeOffset({ offset: options.offset ?? 0 }), invalid)
       const agent = yield* find(id)
-      const source = sourceOf(agent, options.stream ?? "stdout")
+      const stream = options.stream ?? "stdout"
+      const source = sourceOf(agent, stream)
       const changes = yield* files.watch(agent.plan.directory)
       const tick = Effect.raceFirst(Queue.take(changes), Effect.sleep(pollInterval))
       let offset = options.tailLines === undefined ? given : yield* startOfTail(source, options.tailLines)
@@ -180,9 +200,10 @@ const make = Effect.gen(function*() {
       const next = Effect.gen(function*() {
         let ended = false
         while (true) {
-          const chunk = yield* source.at(offset, chunkBytes)
-          if (chunk.length > 0) {
-            offset += chunk.length
+          const bytes = yield* source.at(offset, chunkBytes)
+          if (bytes.length > 0) {
+            const chunk: OutputChunk = { stream, offset, bytes }
+            offset += bytes.length
             known = Math.max(known, offset)
             return chunk
           }
@@ -206,5 +227,22 @@ const make = Effect.gen(function*() {
       return Stream.fromPull(Effect.succeed(Effect.map(next, (chunk) => [chunk] as const)))
     }))
 
-  return Output.of({ read, stream })
+  /** Whether both names are of one file. */
+  const isMerged = Effect.fnUntraced(function*({ plan }: Agent) {
+    const stdout = yield* files.inspect(Path.join(plan.directory, stdoutFile))
+    const stderr = yield* files.inspect(Path.join(plan.directory, stderrFile))
+    return stdout !== undefined && stdout.inode === stderr?.inode && stdout.device === stderr.device
+  })
+
+  return Output.of({
+    read,
+    stream: (id, options = {}) => Stream.map(chunks(id, options), ({ bytes }) => bytes),
+    both: (id, options = {}) =>
+      Stream.unwrap(Effect.gen(function*() {
+        const stdout = chunks(id, { ...options, stream: "stdout" })
+        if (yield* isMerged(yield* find(id))) return stdout
+        const stderr = chunks(id, { ...options, stream: "stderr" })
+        return options.follow === true ? Stream.merge(stdout, stderr) : Stream.concat(stdout, stderr)
+      }))
+  })
 })

@@ -23,6 +23,8 @@ export interface AgentFiles {
   readonly launcher: string
   /** The agent's variables, where the launcher reads them from a file. */
   readonly environment?: string | undefined
+  /** Whether standard error goes into the file of standard output; by default not. */
+  readonly isMerged?: boolean | undefined
   /** What a rebuild of the registry reads of the agent (`agent/Manifest`). */
   readonly manifest: string
 }
@@ -56,18 +58,21 @@ export class AgentDirectory extends Context.Service<
         content: AgentFiles,
         subject: Subject
       ) {
-        const create = (name: string, text: string | Uint8Array) =>
-          files.createFile(Path.join(ref.directory, name), text, 0o600)
+        const path = (name: string) => Path.join(ref.directory, name)
+        const create = (name: string, text: string | Uint8Array) => files.createFile(path(name), text, 0o600)
         yield* checked(ref.directory)
         yield* files.makeDirectory(ref.directory, 0o700)
         const owner = Layout.ownerFile(subject.homeId)
         yield* create(owner, content.manifest)
         // Of the state only the name carries information, and a second name costs a twentieth of a file.
-        yield* files.link(Path.join(ref.directory, owner), Path.join(ref.directory, Layout.stateFile))
+        yield* files.link(path(owner), path(Layout.stateFile))
         yield* create(Layout.promptFile, content.prompt)
         // Older than the launcher: an empty one that is younger was truncated. The launcher makes the file for standard
         // error.
         yield* create(Layout.stdoutFile, "")
+        // Two names of one file, to which both are appended: so it has all writes in their order, and each reader of either
+        // name finds them.
+        if (content.isMerged === true) yield* files.link(path(Layout.stdoutFile), path(Layout.stderrFile))
         if (content.environment !== undefined) yield* create(Layout.environmentFile, content.environment)
         yield* create(Layout.launcherFile, content.launcher)
       })

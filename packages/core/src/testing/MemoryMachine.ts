@@ -309,7 +309,8 @@ export class MemoryMachine {
         onEnd: (how) => record(how === "KILL" ? 137 : how)
       })
       launcher.agent = agent
-      this.disk.write(Path.join(directory, Layout.stderrFile), "")
+      const stderr = Path.join(directory, Layout.stderrFile)
+      if (!this.disk.exists(stderr)) this.disk.write(stderr, "")
       this.perform(agent, directory, this.setup.scriptOf({ agentId, homeId, launcher: text }))
     })
   }
