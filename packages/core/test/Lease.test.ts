@@ -32,7 +32,7 @@ const standing = (of: ReturnType<typeof lease>, on: Host["Service"]) =>
 it.effect("a lease is this process's, on this host, until so many seconds from now", () =>
   Effect.gen(function*() {
     const host = machine(40)
-    const granted = yield* Effect.provideService(grant(20), Host, host)
+    const granted = yield* grant(host, 20)
     assert.deepInclude(granted, { host: identity, holder: host.self, expiresAt: 60 })
     assert.strictEqual(yield* standing(granted, host), "held")
   }))

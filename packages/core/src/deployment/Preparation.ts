@@ -211,7 +211,7 @@ const make = Effect.fnUntraced(function*(given: Caller | undefined) {
       }, resources.map(({ planned }) => planned)),
       token: yield* randomHex(12),
       state: { _tag: "deploying" },
-      lease: yield* Effect.provideService(Lease.grant(leaseSeconds + readiness.withinMillis / 1000), Host, host),
+      lease: yield* Lease.grant(host, leaseSeconds + readiness.withinMillis / 1000),
       owner,
       running: null,
       createdAt,

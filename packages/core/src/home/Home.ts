@@ -262,9 +262,6 @@ type FileIdentity = Pick<FileInfo, "device" | "inode">
 const isRecorded = ({ registry }: Identity, file: FileIdentity, boot: string): boolean =>
   file.inode === registry.inode && (registry.boot !== boot || file.device === registry.device)
 
-/** Tells the file that the home recorded as its registry from every other. */
-export const recordedRegistry = (home: Home["Service"]) => home.recorded
-
 const identify = Effect.fnUntraced(function*(
   directory: string,
   registry: string,

@@ -7,7 +7,7 @@
  * assessed: there only the expiry counts, and it is trusted only on the same boot clock.
  */
 import { Effect, Schema } from "effect"
-import { Host, HostIdentity, ProcessIdentity } from "./Host.ts"
+import { type Host, HostIdentity, ProcessIdentity } from "./Host.ts"
 
 export const Lease = Schema.Struct({
   host: HostIdentity,
@@ -25,8 +25,10 @@ export type Standing =
   | { readonly _tag: "unknown"; readonly evidence: string }
 
 /** Makes a lease for this process that expires `seconds` from now. */
-export const grant = Effect.fnUntraced(function*(seconds: number) {
-  const host = yield* Host
+export const grant = Effect.fnUntraced(function*(
+  host: Pick<Host["Service"], "bootClock" | "identity" | "self">,
+  seconds: number
+) {
   const lease: Lease = {
     host: host.identity,
     holder: host.self,

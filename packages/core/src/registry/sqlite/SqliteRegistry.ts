@@ -10,7 +10,7 @@
 import { type Duration, Effect, Layer } from "effect"
 import { Reactivity } from "effect/reactivity"
 import { SqlClient, SqlError } from "effect/sql"
-import { Home, type HomeUnusable, recordedRegistry } from "../../home/Home.ts"
+import { Home, type HomeUnusable } from "../../home/Home.ts"
 import { type FileError, Files } from "../../machine/Files.ts"
 import type { Host } from "../../machine/Host.ts"
 import type { Registry } from "../Registry.ts"
@@ -54,7 +54,6 @@ const open = <E = never>(options: Options, more: Pick<NodeSqlite.Config<E>, "cre
 
 const openRecorded = Effect.fnUntraced(function*(options: Options) {
   const files = yield* Files
-  const services = yield* Effect.context<Files | Host>()
   const home = yield* Home
   const { path } = options
   const unreadable = (error: FileError) =>
@@ -73,7 +72,7 @@ const openRecorded = Effect.fnUntraced(function*(options: Options) {
   // opened.
   const verify = Effect.gen(function*() {
     const after = yield* look
-    const isRecorded = yield* Effect.provideContext(recordedRegistry(home), services)
+    const isRecorded = yield* home.recorded
     if (after.inode !== before.inode || after.device !== before.device || !isRecorded(after)) {
       return yield* new RegistryReplaced({ path, reason: "it is another file than the one recorded in home.json" })
     }
