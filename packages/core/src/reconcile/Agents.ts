@@ -14,8 +14,10 @@ import { CurrentCaller } from "../machine/Caller.ts"
 import { Files } from "../machine/Files.ts"
 import { type AgentEvent, EventLog } from "../registry/EventLog.ts"
 import { Ledger } from "../registry/Ledger.ts"
-import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
+import type { AgentNotFound} from "../registry/RegistryError.ts";
+import { type RegistryError } from "../registry/RegistryError.ts"
 import { Reconciler } from "./Reconciler.ts"
+import { rowOf } from "./Selection.ts"
 import { Stop } from "./Stop.ts"
 
 /** An agent can't stop itself, or an agent above it: it would not live to prove it. */
@@ -76,10 +78,7 @@ const make = Effect.fnUntraced(function*(options?: { readonly insideOf?: string 
   const { reconcile, reconcileAll } = yield* Reconciler
   const stops = yield* Stop
 
-  const find = Effect.fnUntraced(function*(id: string) {
-    const row = isAgentId(id) ? yield* ledger.agent(id) : Option.none()
-    return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
-  })
+  const find = (id: string) => rowOf(ledger, id)
 
   const get = Effect.fn("Agents.get")((id: string) => Effect.flatMap(find(id), reconcile))
 

@@ -12,16 +12,18 @@
  * Not promised: an agent that truncates its own output loses what nobody had read. A stream then goes on from the new
  * beginning; a caller that polls sees a size below its offset.
  */
-import { Cause, Context, Effect, Layer, Option, Queue, Schema, Stream } from "effect"
+import { Cause, Context, Effect, Layer, Queue, Schema, Stream } from "effect"
 import * as Path from "node:path"
-import { type Agent, AgentId, isFinal } from "../agent/Agent.ts"
+import { type Agent, isFinal } from "../agent/Agent.ts"
 import { invalid, InvalidRequest } from "../agent/InvalidRequest.ts"
 import { type FileError, Files } from "../machine/Files.ts"
 import { stderrFile, stdoutFile } from "../machine/Layout.ts"
 import { Ledger } from "../registry/Ledger.ts"
-import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
+import type { AgentNotFound} from "../registry/RegistryError.ts";
+import { type RegistryError } from "../registry/RegistryError.ts"
 import { pollInterval } from "./Agents.ts"
 import { Reconciler } from "./Reconciler.ts"
+import { rowOf } from "./Selection.ts"
 
 export interface OutputOptions {
   /** Standard output by default. */
@@ -103,8 +105,6 @@ const Reading = Schema.Struct({
 const decodeReading = Schema.decodeUnknownEffect(Reading, { errors: "all" })
 const decodeOffset = Schema.decodeUnknownEffect(Schema.Struct({ offset: Offset }))
 
-const isAgentId = Schema.is(AgentId)
-
 /** Where the bytes of one stream are. */
 interface Source {
   readonly size: Effect.Effect<number, FileError>
@@ -131,10 +131,7 @@ const make = Effect.gen(function*() {
   const ledger = yield* Ledger
   const { reconcile } = yield* Reconciler
 
-  const find = Effect.fnUntraced(function*(id: string) {
-    const row = isAgentId(id) ? yield* ledger.agent(id) : Option.none()
-    return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
-  })
+  const find = (id: string) => rowOf(ledger, id)
 
   const sourceOf = (agent: Agent, stream: "stdout" | "stderr"): Source => {
     if (agent.state._tag === "rolled-back") {

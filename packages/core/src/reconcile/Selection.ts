@@ -9,7 +9,7 @@
  */
 import { Sentence } from "@slipway/tmux"
 import { Effect, Option, Result, Schema } from "effect"
-import { AgentId, type AgentType } from "../agent/Agent.ts"
+import { type Agent, AgentId, type AgentType } from "../agent/Agent.ts"
 import { type Task, TaskId } from "../agent/Task.ts"
 import { Ledger } from "../registry/Ledger.ts"
 import { AgentNotFound, type RegistryError } from "../registry/RegistryError.ts"
@@ -88,14 +88,21 @@ export const choose = (
 const isAgentId = Schema.is(AgentId)
 const isTaskId = Schema.is(TaskId)
 
+/** The row of a whole id; what does not have the form of one names no agent. */
+export const rowOf = Effect.fnUntraced(function*(
+  ledger: Pick<Ledger["Service"], "agent">,
+  id: string
+): Effect.fn.Return<Agent, AgentNotFound | RegistryError> {
+  const row = isAgentId(id) ? yield* ledger.agent(id) : Option.none()
+  return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
+})
+
 /** Both selections on the registry that is open. */
 export const make = Effect.map(Ledger, (ledger) => {
   const agent = Effect.fn("Selection.agent")(function*(
     given: string
   ): Effect.fn.Return<AgentId, AgentAmbiguous | AgentNotFound | RegistryError> {
-    if (isAgentId(given)) {
-      return Option.isSome(yield* ledger.agent(given)) ? given : yield* new AgentNotFound({ agentId: given })
-    }
+    if (isAgentId(given)) return (yield* rowOf(ledger, given)).id
     return yield* Effect.fromResult(choose(given, given === "" ? [] : yield* ledger.agentsNamed(given)))
   })
 
