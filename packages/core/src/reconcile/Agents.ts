@@ -14,7 +14,7 @@ import { CurrentCaller } from "../machine/Caller.ts"
 import { Files } from "../machine/Files.ts"
 import { type AgentEvent, EventLog } from "../registry/EventLog.ts"
 import { Ledger } from "../registry/Ledger.ts"
-import type { AgentNotFound} from "../registry/RegistryError.ts";
+import type { AgentNotFound } from "../registry/RegistryError.ts"
 import { type RegistryError } from "../registry/RegistryError.ts"
 import { Reconciler } from "./Reconciler.ts"
 import { rowOf } from "./Selection.ts"

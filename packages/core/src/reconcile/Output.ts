@@ -19,7 +19,7 @@ import { invalid, InvalidRequest } from "../agent/InvalidRequest.ts"
 import { type FileError, Files } from "../machine/Files.ts"
 import { stderrFile, stdoutFile } from "../machine/Layout.ts"
 import { Ledger } from "../registry/Ledger.ts"
-import type { AgentNotFound} from "../registry/RegistryError.ts";
+import type { AgentNotFound } from "../registry/RegistryError.ts"
 import { type RegistryError } from "../registry/RegistryError.ts"
 import { pollInterval } from "./Agents.ts"
 import { Reconciler } from "./Reconciler.ts"

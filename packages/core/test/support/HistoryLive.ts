@@ -160,7 +160,7 @@ const audit = (home: LiveHome): ReadonlyArray<string> => {
   })
 }
 
-const tables = ["tasks", "agents", "events", "releases"]
+const tables = ["tasks", "agents", "events"]
 
 /** Runs a history on the machine; answers with what went wrong. */
 export const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, counts: Map<string, number>) {
@@ -315,7 +315,7 @@ export const play = Effect.fnUntraced(function*(steps: ReadonlyArray<Step>, coun
         if (copy === undefined) return
         return database(homeAt(step.home), (database) => {
           database.exec(
-            "BEGIN IMMEDIATE; DELETE FROM releases; DELETE FROM events; DELETE FROM agents; DELETE FROM tasks"
+            "BEGIN IMMEDIATE; DELETE FROM events; DELETE FROM agents; DELETE FROM tasks"
           )
           for (const [table, content] of copy) {
             for (const row of content) {

@@ -186,7 +186,7 @@ export class HistoryWorld {
       const registryPath = Path.join(directory, "registry.db")
       this.disk.write(registryPath, "elsewhere")
       const database = store.databases[index] ?? unreachable()
-      database.exec("DELETE FROM releases; DELETE FROM events; DELETE FROM agents; DELETE FROM tasks")
+      database.exec("DELETE FROM events; DELETE FROM agents; DELETE FROM tasks")
       const id = `00000000000${index}`
       return {
         index,
@@ -822,7 +822,7 @@ export class HistoryWorld {
   /** Puts an old copy of a registry in its place. */
   private restore(home: MemoryHome, saved: Snapshot): void {
     const { database } = home
-    database.exec("BEGIN IMMEDIATE; DELETE FROM releases; DELETE FROM events; DELETE FROM agents; DELETE FROM tasks")
+    database.exec("BEGIN IMMEDIATE; DELETE FROM events; DELETE FROM agents; DELETE FROM tasks")
     for (const table of tables) {
       for (const row of saved.get(table) ?? []) {
         const names = Object.keys(row)
