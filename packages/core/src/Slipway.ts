@@ -6,11 +6,11 @@
  * a tmux client. That client keeps the program running until the layer's scope is closed: `Effect.provide` does so by
  * itself, a `ManagedRuntime` has to be disposed.
  */
-import { Context, DateTime, type Duration, Effect, Layer, Option, Result, Schema, type Scope, Stream } from "effect"
+import { Context, DateTime, type Duration, Effect, Layer, Result, Schema, type Scope, Stream } from "effect"
 import type { Agent, AgentId } from "./agent/Agent.ts"
 import { durationOf, invalid, type InvalidRequest } from "./agent/InvalidRequest.ts"
 import { worktreeOf } from "./agent/Plan.ts"
-import { fromRequest, type Task, type TaskCounts, TaskId, TaskRequest } from "./agent/Task.ts"
+import { fromRequest, type Task, type TaskCounts, TaskRequest } from "./agent/Task.ts"
 import * as Workspace from "./agent/Workspace.ts"
 import { Deployer, type Deployment, type Observer } from "./deployment/Deployer.ts"
 import type { DeployError } from "./deployment/DeployError.ts"
@@ -213,7 +213,6 @@ const make = Effect.gen(function*() {
   const trees = yield* Worktree
   const ensureWorkspace = yield* Workspace.make
   const selection = yield* Selection.make
-  const isTaskId = Schema.is(TaskId)
   const decodeTask = Schema.decodeUnknownEffect(TaskRequest, { errors: "all" })
 
   const createTask = Effect.fn("Slipway.createTask")(function*(input: TaskInput) {
@@ -235,10 +234,7 @@ const make = Effect.gen(function*() {
     return yield* Effect.provideContext(Limits.set({ maxActive: valid }), changing)
   })
 
-  const task = Effect.fn("Slipway.task")(function*(id: string) {
-    const found = isTaskId(id) ? yield* ledger.task(id) : Option.none()
-    return Option.isSome(found) ? found.value : yield* new Selection.TaskNotFound({ taskId: id })
-  })
+  const task = Effect.fn("Slipway.task")((id: string) => Selection.taskOf(ledger, id))
 
   const reap = Effect.fn("Slipway.reap")(function*(plan: ReapPlan, options?: ReapOptions) {
     const reaped = yield* reaper.apply(plan, options)

@@ -26,10 +26,11 @@ export class TaskNotFound extends Schema.TaggedError<TaskNotFound>()("TaskNotFou
 
 const mostNamed = 5
 
-const named = (candidates: ReadonlyArray<string>): string =>
-  candidates.length <= mostNamed
-    ? candidates.join(", ")
-    : `${candidates.slice(0, mostNamed).join(", ")} and ${candidates.length - mostNamed} more`
+const ambiguous = (given: string, candidates: ReadonlyArray<string>, what: "agents" | "tasks"): string => {
+  const named = candidates.slice(0, mostNamed).join(", ")
+  const more = candidates.length <= mostNamed ? "" : ` and ${candidates.length - mostNamed} more`
+  return `${JSON.stringify(given)} may be any of ${candidates.length} ${what}: ${named}${more}; give more of the id`
+}
 
 /** Several agents have ids that begin so; nothing was done to any. */
 export class AgentAmbiguous extends Schema.TaggedError<AgentAmbiguous>()("AgentAmbiguous", {
@@ -41,9 +42,7 @@ export class AgentAmbiguous extends Schema.TaggedError<AgentAmbiguous>()("AgentA
     Sentence.shown(this)
   }
   override get message() {
-    return `${JSON.stringify(this.given)} may be any of ${this.candidates.length} agents: ${
-      named(this.candidates)
-    }; give more of the id`
+    return ambiguous(this.given, this.candidates, "agents")
   }
 }
 
@@ -57,9 +56,7 @@ export class TaskAmbiguous extends Schema.TaggedError<TaskAmbiguous>()("TaskAmbi
     Sentence.shown(this)
   }
   override get message() {
-    return `${JSON.stringify(this.given)} may be any of ${this.candidates.length} tasks: ${
-      named(this.candidates)
-    }; give more of the id`
+    return ambiguous(this.given, this.candidates, "tasks")
   }
 }
 
@@ -97,6 +94,15 @@ export const rowOf = Effect.fnUntraced(function*(
   return Option.isSome(row) ? row.value : yield* new AgentNotFound({ agentId: id })
 })
 
+/** The task of a whole id; what does not have the form of one names no task. */
+export const taskOf = Effect.fnUntraced(function*(
+  ledger: Pick<Ledger["Service"], "task">,
+  id: string
+): Effect.fn.Return<Task, RegistryError | TaskNotFound> {
+  const found = isTaskId(id) ? yield* ledger.task(id) : Option.none()
+  return Option.isSome(found) ? found.value : yield* new TaskNotFound({ taskId: id })
+})
+
 /** Both selections on the registry that is open. */
 export const make = Effect.map(Ledger, (ledger) => {
   const agent = Effect.fn("Selection.agent")(function*(
@@ -109,10 +115,7 @@ export const make = Effect.map(Ledger, (ledger) => {
   const task = Effect.fn("Selection.task")(function*(
     given: string
   ): Effect.fn.Return<Task, RegistryError | TaskAmbiguous | TaskNotFound> {
-    if (isTaskId(given)) {
-      return Option.getOrElse(yield* ledger.task(given), () => undefined) ??
-        (yield* new TaskNotFound({ taskId: given }))
-    }
+    if (isTaskId(given)) return yield* taskOf(ledger, given)
     const found = given === "" ? [] : (yield* ledger.tasks).filter(({ id }) => id.startsWith(given))
     const [first, ...others] = found
     if (first === undefined) return yield* new TaskNotFound({ taskId: given })

@@ -6,7 +6,7 @@ import { isLeaked } from "../../agent/Agent.ts"
 import { AgentTotal, Counters, type Found } from "../Counters.ts"
 import type { Database } from "./Database.ts"
 import * as Increments from "./Increments.ts"
-import * as Reading from "./Reading.ts"
+import type { Reading } from "./Reading.ts"
 
 const AgentTotalRows = Schema.Array(AgentTotal)
 const CounterRows = Schema.Array(Increments.Counter)
@@ -34,12 +34,10 @@ export const add = Effect.fnUntraced(function*(
     last_at = CASE WHEN excluded.last_at < tallies.last_at THEN tallies.last_at ELSE excluded.last_at END`
 })
 
-export const make = (database: Database): Counters["Service"] => {
+export const make = (database: Database, reading: Reading): Counters["Service"] => {
   const { asNumber, decode, guarded, sql, transaction } = database
   const decodeAgentTotals = decode(AgentTotalRows)
   const decodeCounters = decode(CounterRows)
-
-  const reading = Reading.make(database)
 
   return Counters.of({
     totals: guarded(

@@ -2,8 +2,7 @@
  * The log of events on SQL. A transition's event is stored by the ledger, in its own transaction.
  */
 import { DateTime, Effect, Schema } from "effect"
-import type { Agent } from "../../agent/Agent.ts"
-import { status } from "../../agent/Agent.ts"
+import { type Agent, status } from "../../agent/Agent.ts"
 import * as CleanupReport from "../../agent/CleanupReport.ts"
 import { ReleaseRecord } from "../../agent/Release.ts"
 import { AgentEvent, EventLog, HomeEvent, type TransitionEvent } from "../EventLog.ts"

@@ -12,7 +12,7 @@ import { AgentNotFound } from "../RegistryError.ts"
 import * as AdmissionFacts from "./AdmissionFacts.ts"
 import type { Database } from "./Database.ts"
 import * as Increments from "./Increments.ts"
-import * as Reading from "./Reading.ts"
+import type { Reading } from "./Reading.ts"
 import { agentRow, agentUpdate, taskRow } from "./Rows.ts"
 import * as SqlCounters from "./SqlCounters.ts"
 import * as SqlEventLog from "./SqlEventLog.ts"
@@ -24,13 +24,12 @@ const NameRows = Schema.Array(
 const CheckRows = Schema.Array(Schema.Struct({ quick_check: Schema.String }))
 const TaskCountRows = Schema.Array(Schema.Struct({ total: Schema.Int, active: Schema.Int }))
 
-export const make = (database: Database): Ledger["Service"] => {
+export const make = (database: Database, reading: Reading): Ledger["Service"] => {
   const { decode, guarded, sql, transaction } = database
   const decodeTaskCounts = decode(TaskCountRows)
   const decodeStatuses = decode(StatusRows)
   const decodeNames = decode(NameRows)
   const decodeChecks = decode(CheckRows)
-  const reading = Reading.make(database)
   const admissionFacts = AdmissionFacts.make(database, reading)
 
   const insertTask = Effect.fnUntraced(function*(task: Task) {

@@ -10,6 +10,7 @@ import { Ledger } from "../Ledger.ts"
 import type { Registry } from "../Registry.ts"
 import type { RegistryError } from "../RegistryError.ts"
 import * as Database from "./Database.ts"
+import * as Reading from "./Reading.ts"
 import * as SqlCounters from "./SqlCounters.ts"
 import * as SqlEventLog from "./SqlEventLog.ts"
 import * as SqlLedger from "./SqlLedger.ts"
@@ -18,10 +19,10 @@ export type { Options } from "./Database.ts"
 
 /** The registry on the client that is provided; see `SqliteRegistry` for one on a file. */
 export const layer = (options: Database.Options): Layer.Layer<Registry, RegistryError, SqlClient.SqlClient> =>
-  Layer.effectContext(
-    Effect.map(Database.make(options), (database) =>
-      Context.make(Ledger, SqlLedger.make(database)).pipe(
-        Context.add(EventLog, SqlEventLog.make(database)),
-        Context.add(Counters, SqlCounters.make(database))
-      ))
-  )
+  Layer.effectContext(Effect.map(Database.make(options), (database) => {
+    const reading = Reading.make(database)
+    return Context.make(Ledger, SqlLedger.make(database, reading)).pipe(
+      Context.add(EventLog, SqlEventLog.make(database)),
+      Context.add(Counters, SqlCounters.make(database, reading))
+    )
+  }))
